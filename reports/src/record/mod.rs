@@ -1,0 +1,33 @@
+//! The run folder: what every run, of load or chaos, leaves behind.
+//!
+//! | file | type | holds |
+//! |---|---|---|
+//! | `manifest.json` | [`Manifest`] | who ran what, on which machine, with which seed and configuration |
+//! | `history.jsonl` | [`Event`] a line | every operation: invocation and completion, in Jepsen's model |
+//! | `latency.hlog` | HdrHistogram interval log | nanoseconds, one tag for each measure and operation |
+//! | `load.json` | [`Load`] | counts and percentiles, whole run and per interval |
+//! | `timeline.json` | [`Timeline`] | faults with their measured effect, role and term of each node |
+//! | `verdict.json` | [`Verdict`] | the outcome, check by check |
+//! | `report.html` | | the page |
+//! | `nodes/<id>/` | | data and log of each node |
+//!
+//! All times are nanoseconds since the start of the run, from one monotonic clock ([`Nanos`]).
+//! A reader ignores fields it does not know and refuses a `schema` above its own [`SCHEMA_VERSION`].
+
+mod history;
+mod load;
+mod manifest;
+mod timeline;
+mod verdict;
+
+pub use history::{Event, EventKind, Function, Value};
+pub use load::{Counts, Interval, Load, LoadVerdict, LoopKind, Measure, OperationLoad, Percentiles};
+pub use manifest::{Machine, Manifest, NodeInfo, RunKind};
+pub use timeline::{Evidence, FaultWindow, NodeSample, Phase, Recovery, Role, Timeline};
+pub use verdict::{Check, CheckStatus, Outcome, Verdict, Witness};
+
+/// Nanoseconds since the start of the run.
+pub type Nanos = u64;
+
+/// Version of the schema that this crate writes.
+pub const SCHEMA_VERSION: u32 = 1;
