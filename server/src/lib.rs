@@ -1,1 +1,3 @@
-//! placeholder
+//! The reference store of Whitewater.
+
+pub mod raft;

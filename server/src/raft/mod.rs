@@ -1,0 +1,5 @@
+//! The Raft core.
+
+mod types;
+
+pub use types::{Entry, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, Term};
