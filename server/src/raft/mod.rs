@@ -1,5 +1,45 @@
-//! The Raft core.
+//! The Raft core: one node's part of the protocol as a function of events.
+//!
+//! A [`Core`] is told what happened (a tick of the clock, a message, a proposal, a read, the disk's progress) and
+//! says, when polled, what to do about it: messages to send, one request to the disk, entries to apply, reads to
+//! answer. It has no clock, no disk, no socket, no threads, no `async` and no randomness but its seed; it iterates over
+//! nothing whose order is left to chance. The same events give the same output, always.
+//!
+//! The rules that keep it correct while disk and network work in parallel:
+//!
+//! * **Two outboxes.** A leader's entries leave before its own disk has them. Answers that promise something (a vote,
+//!   a matching log) are held back until the disk has what they promise, rejections included.
+//! * **One ordered queue to the disk** for vote, truncation and append, numbered without gaps. "Durable up to n" is
+//!   cumulative, so a completion can be late but never out of order.
+//! * **A node's own vote and its own copy count like anybody's**: when they are durable, not before. A cluster of one
+//!   goes the same way.
+//! * **Commit** only by way of an entry of the leader's own term (§5.4.2), of which every leader appends one first.
+//! * **Reads** wait for a majority to confirm, after the read arrived, that the leader still leads, and for the state
+//!   machine to reach the commit index of that moment.
+//!
+//! Elections ask first (pre-vote), a leader that does not hear from a majority gives up its office (check-quorum),
+//! and nobody helps to depose a leader that is alive. Together they keep a node with a bad link from disturbing the
+//! rest, and a cut-off leader from misleading its clients for long.
+//!
+//! What a broken invariant means: the core panics with the numbers, and the node stops. What a peer sends is never
+//! trusted that far: a message that makes no sense is ignored, unless it proves that two leaders share a term.
 
+mod core;
+mod election;
+mod follower;
+mod log;
+mod message;
+mod progress;
+mod quorum;
+mod replication;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
+pub use self::core::{Config, Core, Epoch, Output, ReadToken, Refused, RoleKind};
+pub use message::{
+    AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message, VoteRequest,
+    VoteResponse,
+};
 pub use types::{Entry, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, Term};

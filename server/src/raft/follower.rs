@@ -1,0 +1,78 @@
+//! The follower's side: whom to follow, what to keep, what to acknowledge (§5.3 of the Raft paper).
+
+use super::core::{Core, Gate, Role};
+use super::message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message};
+use super::types::{NodeId, Term};
+
+impl Core {
+    pub(super) fn on_append_request(&mut self, from: NodeId, request: AppendRequest) {
+        let read_seq = request.read_seq;
+        if !self.follow(from, request.term) {
+            // Answer all the same: a leader of the past learns the present term from it.
+            let result = AppendResult::Rejected {
+                rejected: request.prev.index,
+                hint: self.log.last(),
+            };
+            return self.answer_append(from, Gate::HardState, result, read_seq);
+        }
+        let prev = request.prev;
+        if self.log.term_at(prev.index) != Some(prev.term) {
+            let hint = self.log.last_not_above(prev.term, prev.index);
+            let result = AppendResult::Rejected {
+                rejected: prev.index,
+                hint,
+            };
+            return self.answer_append(from, Gate::HardState, result, read_seq);
+        }
+        self.log.merge(&request.entries);
+        // Only what this message proved to match: whatever follows it here may be left over from another leader.
+        let verified = prev.index + request.entries.len() as u64;
+        self.log
+            .commit_to(request.commit.min(verified).max(self.log.commit()));
+        self.answer_append(from, Gate::Log, AppendResult::Matched(verified), read_seq);
+    }
+
+    pub(super) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat) {
+        if self.follow(from, request.term) {
+            // The leader has seen this node acknowledge that far, so it holds it.
+            let commit = request.commit.min(self.log.last().index);
+            self.log.commit_to(commit.max(self.log.commit()));
+        }
+        let response = HeartbeatResponse {
+            term: self.hard_state.term,
+            read_seq: request.read_seq,
+        };
+        self.send(Gate::HardState, from, Message::HeartbeatResponse(response));
+    }
+
+    /// Accepts `from` as the leader of `term`, unless that term has passed. Every message of the current leader, also
+    /// one that is then rejected, holds off the next election.
+    fn follow(&mut self, from: NodeId, term: Term) -> bool {
+        if term < self.hard_state.term {
+            return false;
+        }
+        if term == self.hard_state.term {
+            assert!(
+                !matches!(self.role, Role::Leader(_)),
+                "{from} claims to lead term {term}, which this node leads"
+            );
+            assert!(
+                self.leader.is_none_or(|leader| leader == from),
+                "{from} claims to lead term {term}, but {:?} does",
+                self.leader
+            );
+        }
+        self.become_follower(term, Some(from));
+        self.restart_election_timer();
+        true
+    }
+
+    fn answer_append(&mut self, to: NodeId, gate: Gate, result: AppendResult, read_seq: u64) {
+        let response = AppendResponse {
+            term: self.hard_state.term,
+            result,
+            read_seq,
+        };
+        self.send(gate, to, Message::AppendResponse(response));
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of the core alone: by situation, and by thousands of random schedules.
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod elections;
+mod random;
+mod replication;
