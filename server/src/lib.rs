@@ -1,3 +1,34 @@
-//! The reference store of Whitewater.
+//! The reference store of Whitewater: a replicated key-value server on Raft, over gRPC.
+//!
+//! ```text
+//!  clients ──► grpc ──► node ◄──► transport ◄──► other nodes
+//!                        │ one task owns all three:
+//!              raft ◄────┼────► kv
+//!         (the protocol) │      (the replicated map)
+//!                        ▼
+//!                       wal ──► disk        one thread, group commit
+//! ```
+//!
+//! * [`raft`]: the protocol as a function of events. No clock, no disk, no socket, no `async` in there.
+//! * [`kv`]: the replicated map.
+//! * [`wal`]: what must not be forgotten, on disk before anybody is told; [`disk`] is the little it needs of files.
+//! * `transport`: the links between nodes. `grpc`: the edge towards clients. `node`: the task in the middle.
+//! * [`config`], [`run`], [`cli`]: from flags to a serving node and its exit code.
+//!
+//! What a node promises: an acknowledged write is on the disks of a majority; every answer is linearizable; a refusal
+//! says whether the operation happened. What it does not have yet: snapshots (log and memory grow with every write),
+//! membership changes, sessions.
 
+pub mod cli;
+pub mod config;
+pub mod disk;
+mod grpc;
+pub mod kv;
+mod node;
 pub mod raft;
+pub mod run;
+mod transport;
+pub mod wal;
+
+/// Largest frame that a node takes from a peer.
+const FRAME_BYTES_MAX: usize = 16 << 20;

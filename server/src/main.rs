@@ -1,3 +1,7 @@
-//! placeholder
+//! `server`: one node. See `server --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    server::cli::main()
+}

@@ -1,0 +1,197 @@
+//! From flags to a checked configuration: the only place that knows both.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// A node of a replicated key-value store.
+///
+/// Three nodes on one machine, each in a terminal of its own:
+///   server --node-id node1 --port 50051 --peers localhost:50052,localhost:50053
+///   server --node-id node2 --port 50052 --peers localhost:50051,localhost:50053
+///   server --node-id node3 --port 50053 --peers localhost:50051,localhost:50052
+///
+/// Exit codes: 0 stopped on request, 2 bad flags or somebody else's data directory, 5 the surroundings failed (port,
+/// disk, lock), 6 the log on disk is damaged.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "server", version, verbatim_doc_comment)]
+pub struct Args {
+    /// Name of this node, unique in its cluster and the same at every start.
+    #[arg(long, value_name = "NAME")]
+    pub node_id: NodeName,
+
+    /// Port for clients and peers. 0 takes a free one; the first line on standard output tells which.
+    #[arg(long)]
+    pub port: u16,
+
+    /// Addresses of all other nodes, separated by commas. A name may be pinned in front: `node2=localhost:50052`.
+    #[arg(long, value_name = "[NAME=]HOST:PORT", value_delimiter = ',', required_unless_present = "single_node")]
+    pub peers: Vec<PeerAddress>,
+
+    /// Run as a cluster of one. Without it `--peers` is demanded, so that forgetting it does not make a second cluster.
+    #[arg(long, conflicts_with = "peers")]
+    pub single_node: bool,
+
+    /// Address to listen on. The default is reachable from this machine only.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub listen: IpAddr,
+
+    /// Where the log is kept [default: data/<node-id>].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Shortest election timeout; each wait is drawn between this and its double. Heartbeats go out five times as often.
+    #[arg(long, value_name = "DURATION", default_value = "150ms", value_parser = humantime::parse_duration)]
+    pub election_timeout: Duration,
+
+    /// What to log on standard error: error, warn, info, debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log: tracing::level_filters::LevelFilter,
+
+    /// Exit as soon as standard input is closed: for a parent process that must not leave nodes behind.
+    #[arg(long)]
+    pub exit_with_stdin: bool,
+
+    /// Plants a bug (builds with the feature `mutants` only).
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "BUG", value_enum)]
+    pub mutant: Option<Mutant>,
+}
+
+/// Planted bugs that the suite must catch.
+#[cfg(feature = "mutants")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mutant {
+    /// The log claims to be on disk while it is still in memory.
+    AckBeforeDurable,
+    /// The leader commits what it alone has.
+    AckBeforeMajority,
+}
+
+impl Args {
+    /// Where the log is kept.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from("data").join(&self.node_id.0))
+    }
+
+    /// Checks what no single flag can check for itself.
+    pub fn check(&self) -> Result<(), String> {
+        let own = [format!("localhost:{}", self.port), format!("{}:{}", self.listen, self.port)];
+        let mut seen = std::collections::BTreeSet::new();
+        for peer in &self.peers {
+            if own.contains(&peer.address) {
+                return Err(format!(
+                    "--peers lists {}, which is this node's own address; list only the other nodes",
+                    peer.address
+                ));
+            }
+            if peer.name.as_deref() == Some(&self.node_id.0) {
+                return Err(format!("--peers calls {} {}, which is this node's own name", peer.address, self.node_id.0));
+            }
+            if !seen.insert(&peer.address) {
+                return Err(format!("--peers lists {} twice", peer.address));
+            }
+        }
+        let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
+        if self.election_timeout < least || self.election_timeout > most {
+            return Err(format!("--election-timeout must lie between {least:?} and {most:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// Name of a node: letters, digits, `.`, `_` and `-`, at most 64 of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName(pub String);
+
+impl FromStr for NodeName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NodeName, String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        match text {
+            "" | "." | ".." => Err("a node needs a name, such as node1".to_owned()),
+            _ if text.len() > 64 => Err(format!("a name has at most 64 characters, not {}", text.len())),
+            _ if !text.chars().all(allowed) => Err("a name has letters, digits, '.', '_' and '-' only".to_owned()),
+            _ => Ok(NodeName(text.to_owned())),
+        }
+    }
+}
+
+/// Where a peer is, and its name if it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Its name; learned at the first contact if absent.
+    pub name: Option<String>,
+    /// `host:port`.
+    pub address: String,
+}
+
+impl FromStr for PeerAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PeerAddress, String> {
+        let (name, address) = match text.split_once('=') {
+            Some((name, address)) => (Some(name.parse::<NodeName>()?.0), address),
+            None => (None, text),
+        };
+        let expected = "expected host:port, such as localhost:50052";
+        let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("{expected}: the port is missing"))?;
+        if host.is_empty() || host.contains("//") || !host.is_ascii() {
+            return Err(format!("{expected}: {host:?} is no host"));
+        }
+        match port.parse::<u16>() {
+            Ok(port) if port > 0 => Ok(PeerAddress { name, address: address.to_owned() }),
+            _ => Err(format!("{expected}: {port:?} is no port")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, String> {
+        let args = Args::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        args.check().map(|()| args)
+    }
+
+    #[test]
+    fn three_flags_are_enough() {
+        let args = parse("server --node-id node1 --port 50051 --peers localhost:50052,localhost:50053").unwrap();
+        assert_eq!(args.peers.len(), 2);
+        assert_eq!(args.data_dir(), PathBuf::from("data/node1"));
+    }
+
+    #[test]
+    fn a_peer_may_be_named_up_front() {
+        let args = parse("server --node-id n1 --port 1 --peers n2=localhost:2").unwrap();
+        assert_eq!(args.peers[0].name.as_deref(), Some("n2"));
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        for (line, told) in [
+            ("--node-id n1 --port 1", "--peers"),
+            ("--node-id n1 --port 1 --peers localhost", "the port is missing"),
+            ("--node-id n1 --port 1 --peers localhost:0", "is no port"),
+            ("--node-id n1 --port 1 --peers http://localhost:2", "is no host"),
+            ("--node-id n/1 --port 1 --peers localhost:2", "letters, digits"),
+            ("--node-id n1 --port 1 --peers localhost:1,localhost:2", "own address"),
+            ("--node-id n1 --port 1 --peers 127.0.0.1:1", "own address"),
+            ("--node-id n1 --port 1 --peers localhost:2,localhost:2", "twice"),
+            ("--node-id n1 --port 1 --peers n1=localhost:2", "own name"),
+            ("--node-id n1 --port 1 --peers localhost:2 --single-node", "cannot be used with"),
+            ("--node-id n1 --port 1 --single-node --election-timeout 1ms", "--election-timeout"),
+            ("--node-id n1 --port 70000 --single-node", "70000"),
+        ] {
+            let error = parse(&format!("server {line}")).unwrap_err();
+            assert!(error.contains(told), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! From a checked configuration to a node that serves, and back to an orderly end.
+
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::peer::peer_service_server::PeerServiceServer;
+use proto::raft::key_value_service_server::KeyValueServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::config::Args;
+use crate::disk::OsDisk;
+use crate::grpc::KeyValues;
+use crate::node::{Driver, Handle, Parts, REQUESTS_MAX, TICK};
+use crate::raft::{Config, Core};
+use crate::transport::{LinkEvent, Members, MembersError, PeerEndpoint, dial_forever};
+use crate::wal::{Wal, WalError, WalOptions, WalThread};
+
+/// Events of the links that may wait for the node; whoever brings more waits.
+const LINK_EVENTS_MAX: usize = 4096;
+/// Requests under way on one client connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// What remains open so long after the node has stopped is cut.
+const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a node did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The flags contradict each other or the data directory.
+    #[error("{0}")]
+    Usage(String),
+    /// Somebody else has the port.
+    #[error("port {} on {} is in use; stop that process or choose another --port", .0.port(), .0.ip())]
+    PortInUse(SocketAddr),
+    /// The address cannot be listened on for another reason.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log cannot be opened, or has failed.
+    #[error("{0}")]
+    Log(#[from] WalError),
+    /// The names of the peers cannot be read or kept.
+    #[error("{0}")]
+    Members(String),
+    /// The server's transport failed.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+impl NodeError {
+    /// Exit code of a node that ends with this.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            NodeError::Usage(_) | NodeError::Log(WalError::WrongNode { .. }) => 2,
+            NodeError::Log(WalError::Corrupt(_)) => 6,
+            _ => 5,
+        }
+    }
+}
+
+/// Runs a node until `stop` completes, then finishes what was begun. `listening` learns the address as soon as
+/// clients can connect.
+pub async fn run(
+    args: Args,
+    listening: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    args.check().map_err(NodeError::Usage)?;
+    let data_dir = args.data_dir();
+    let (wal, recovered, found) = Wal::open(Arc::new(OsDisk), &data_dir.join("wal"), wal_options(&args))?;
+    if let Some(cut) = &found.cut {
+        tracing::warn!(file = %cut.path.display(), bytes = cut.bytes, "cut an unfinished write off the log: {}", cut.reason);
+    }
+    tracing::info!(entries = recovered.entries.len(), term = recovered.hard_state.term, "log opened");
+    let incarnation = random();
+    let members = open_members(&args, incarnation, &data_dir)?;
+
+    let address = SocketAddr::new(args.listen, args.port);
+    let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => NodeError::PortInUse(address),
+        _ => NodeError::Listen { address, source },
+    })?;
+    let address = listener.local_addr().map_err(|source| NodeError::Listen { address, source })?;
+
+    let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
+    let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
+    let (control_in, control) = mpsc::unbounded_channel();
+    let (durable_in, durable) = mpsc::unbounded_channel();
+    let (has_leader, leader_known) = watch::channel(false);
+    let wal = WalThread::start(wal, move |progress| {
+        // A node that has stopped listening has stopped promising.
+        let _ = durable_in.send(progress);
+    });
+    let core = Core::new(core_config(&args, &members), recovered);
+    let driver = Driver::new(Parts { core, wal, members: members.clone(), links, requests, control, durable, has_leader });
+    let node = Handle::new(requests_in, control_in);
+
+    let dialling: Vec<_> = (0..args.peers.len())
+        .map(|slot| tokio::spawn(dial_forever(slot, members.clone(), link_events.clone())))
+        .collect();
+    let own_address = format!("{}:{}", if args.listen.is_loopback() { "localhost" } else { "" }, address.port());
+    let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
+    listening(address);
+    let served = serve(listener, service, members, link_events, leader_known, node, driver, stop).await;
+    dialling.iter().for_each(|task| task.abort());
+    served
+}
+
+/// Serves until `stop`, or until the log fails.
+#[expect(clippy::too_many_arguments, reason = "the parts of a node meet here and nowhere else")]
+async fn serve(
+    listener: TcpListener,
+    service: KeyValues,
+    members: Arc<Members>,
+    link_events: mpsc::Sender<LinkEvent>,
+    leader_known: watch::Receiver<bool>,
+    node: Handle,
+    driver: Driver,
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    let reporting = tokio::spawn(report_health(health_reporter, leader_known));
+    let peers = PeerServiceServer::new(PeerEndpoint::new(members, link_events))
+        .max_decoding_message_size(crate::FRAME_BYTES_MAX);
+    let server = Server::builder()
+        .initial_connection_window_size(8 << 20)
+        .initial_stream_window_size(1 << 20)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(KeyValueServiceServer::new(service))
+        .add_service(peers)
+        .add_service(health)
+        .add_service(reflection_v1())
+        .add_service(reflection_v1alpha());
+    let (close, closed) = watch::channel(false);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server.serve_with_incoming_shutdown(incoming, wait_until(closed));
+    tokio::pin!(serving);
+
+    let running = tokio::spawn(driver.run());
+    tokio::pin!(running);
+    tokio::pin!(stop);
+    let ended = tokio::select! {
+        ended = &mut running => Some(ended),
+        served = &mut serving => { served?; None }
+        () = &mut stop => None,
+    };
+    node.stop();
+    let _ = close.send(true);
+    // Requests in hand are answered while the node finishes; the streams of peers end with it.
+    let ended = match ended {
+        Some(ended) => ended,
+        None => tokio::select! {
+            ended = &mut running => ended,
+            _ = async { let _ = (&mut serving).await; std::future::pending::<()>().await } => unreachable!(),
+        },
+    };
+    let _ = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await;
+    reporting.abort();
+    match ended {
+        Ok(result) => Ok(result?),
+        // A broken invariant of ours: let it end the process as panics do, with its message already printed.
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+async fn wait_until(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|set| *set).await;
+}
+
+/// `grpc.health.v1`: the process serves as soon as it runs, the key-value service while a leader is known.
+async fn report_health(reporter: tonic_health::server::HealthReporter, mut leader_known: watch::Receiver<bool>) {
+    loop {
+        if *leader_known.borrow_and_update() {
+            reporter.set_serving::<KeyValueServiceServer<KeyValues>>().await;
+        } else {
+            reporter.set_not_serving::<KeyValueServiceServer<KeyValues>>().await;
+        }
+        if leader_known.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What both versions of the reflection service know: every `.proto` of this project, and health.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+fn reflection_v1() -> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+    reflection().build_v1().expect("the descriptors were made by this build")
+}
+
+fn reflection_v1alpha()
+-> tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection> {
+    reflection().build_v1alpha().expect("the descriptors were made by this build")
+}
+
+fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Members>, NodeError> {
+    Members::open(&args.node_id.0, incarnation, &args.peers, data_dir).map(Arc::new).map_err(|error| match error {
+        MembersError::Disk { .. } => NodeError::Members(error.to_string()),
+        _ => NodeError::Usage(error.to_string()),
+    })
+}
+
+fn wal_options(args: &Args) -> WalOptions {
+    let options = WalOptions::new(&args.node_id.0);
+    #[cfg(feature = "mutants")]
+    if args.mutant == Some(crate::config::Mutant::AckBeforeDurable) {
+        return options.with_ack_before_durable();
+    }
+    options
+}
+
+fn core_config(args: &Args, members: &Members) -> Config {
+    let mut config = Config::new(members.own_id, members.voters(), random());
+    let shortest = (args.election_timeout.as_millis() / TICK.as_millis()) as u32;
+    config.election_ticks = shortest..2 * shortest + 1;
+    config.heartbeat_ticks = (shortest / 5).max(1);
+    #[cfg(feature = "mutants")]
+    {
+        config.ack_before_majority = args.mutant == Some(crate::config::Mutant::AckBeforeMajority);
+    }
+    config
+}
+
+/// A number that differs at every start. The standard library seeds its hashers from the system; nothing here needs
+/// more than that.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

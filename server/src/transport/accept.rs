@@ -1,0 +1,102 @@
+//! The side that is dialled.
+
+use std::sync::Arc;
+
+use proto::peer::peer_service_server::PeerService;
+use proto::peer::{Frame, Hello, StreamClass, Welcome};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::frames::{Answers, Frames};
+use super::members::Members;
+use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
+use crate::raft::NodeId;
+
+/// Takes in the streams that peers open.
+pub(crate) struct PeerEndpoint {
+    members: Arc<Members>,
+    events: mpsc::Sender<LinkEvent>,
+}
+
+impl PeerEndpoint {
+    pub(crate) fn new(members: Arc<Members>, events: mpsc::Sender<LinkEvent>) -> PeerEndpoint {
+        PeerEndpoint { members, events }
+    }
+
+    /// Whom a greeting comes from, or why it is refused.
+    fn recognise(&self, hello: &Hello) -> Result<NodeId, Status> {
+        let members = &self.members;
+        let refuse = |why: String| Err(Status::failed_precondition(why));
+        if hello.protocol_version != PROTOCOL_VERSION {
+            return refuse(format!(
+                "{} speaks version {PROTOCOL_VERSION} of the peer protocol, not {}; run the same release everywhere",
+                members.own_name, hello.protocol_version
+            ));
+        }
+        if !hello.expected_node_id.is_empty() && hello.expected_node_id != members.own_name {
+            return refuse(format!(
+                "this is {}, not {}; correct --peers of {}",
+                members.own_name, hello.expected_node_id, hello.node_id
+            ));
+        }
+        if hello.voters as usize != members.voters() {
+            return refuse(format!(
+                "{} counts {} nodes in the cluster, {} counts {}; give every node the addresses of all the others",
+                members.own_name,
+                members.voters(),
+                hello.node_id,
+                hello.voters
+            ));
+        }
+        match members.known(&hello.node_id) {
+            Some(id) => Ok(id),
+            // It may be the node behind an address that has not answered yet.
+            None if members.has_room() || hello.node_id == members.own_name => Err(Status::unavailable(format!(
+                "{} has not met {} yet; try again",
+                members.own_name, hello.node_id
+            ))),
+            None => refuse(format!("{} is not one of the nodes that {} knows", hello.node_id, members.own_name)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl PeerService for PeerEndpoint {
+    type ExchangeStream = Answers;
+
+    async fn exchange(&self, request: Request<Streaming<Frame>>) -> Result<Response<Answers>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|frame| frame.hello);
+        let hello = first.ok_or_else(|| Status::invalid_argument("a stream begins with a hello"))?;
+        let welcome = Welcome { node_id: self.members.own_name.clone(), incarnation: self.members.incarnation };
+        let welcome = Frame { welcome: Some(welcome), ..Default::default() };
+        let (answers, queue) = mpsc::channel(QUEUE_MESSAGES_MAX);
+        // A node that this one has not met yet is told who answers: that is how it is learned. It gets nothing else.
+        let peer = match self.recognise(&hello) {
+            Ok(peer) => peer,
+            Err(status) if status.code() == tonic::Code::Unavailable => {
+                return Ok(Response::new(Answers(Frames::new(Some(welcome), queue))));
+            }
+            Err(status) => return Err(status),
+        };
+        let append = hello.class() == StreamClass::Append;
+        let accepted = LinkEvent::Accepted { peer, append, answers };
+        self.events.send(accepted).await.map_err(|_| Status::unavailable("this node is stopping"))?;
+        tokio::spawn(forward(peer, requests, self.events.clone()));
+        Ok(Response::new(Answers(Frames::new(Some(welcome), queue))))
+    }
+}
+
+/// Hands requests to the node until the stream ends, for whatever reason.
+async fn forward(peer: NodeId, mut requests: Streaming<Frame>, events: mpsc::Sender<LinkEvent>) {
+    while let Ok(Some(frame)) = requests.message().await {
+        let messages = frame.messages.into_iter().map(convert::from_wire).collect::<Result<Vec<_>, _>>();
+        let Ok(messages) = messages else {
+            tracing::error!(%peer, "a peer sent a message that makes no sense; closing its stream");
+            return;
+        };
+        if events.send(LinkEvent::Requests { peer, messages }).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The side that dials: keeps both streams to one peer open, for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::peer::peer_service_client::PeerServiceClient;
+use proto::peer::{Frame, Hello, StreamClass};
+use tokio::sync::mpsc;
+use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
+
+use super::frames::Frames;
+use super::members::{Members, MembersError};
+use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
+use super::Link;
+use crate::raft::{Epoch, Message, NodeId};
+
+/// Dialling and greeting together may take this long.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Waits between attempts double from the first to the second.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+/// A connection on which nothing comes back for this long is given up; heartbeats flow far more often than that.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+
+/// Why a link could not be made or did not last.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("cannot connect: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("no answer within {HANDSHAKE_TIMEOUT:?}")]
+    Timeout,
+    #[error("refused: {}", .0.message())]
+    Refused(Status),
+    #[error("it did not say who it is")]
+    NoWelcome,
+    #[error("{0}")]
+    Members(#[from] MembersError),
+    #[error("the stream ended")]
+    Ended,
+}
+
+impl LinkError {
+    /// Whether waiting will not help: somebody has to correct something.
+    fn needs_a_person(&self) -> bool {
+        match self {
+            LinkError::Members(_) => true,
+            LinkError::Refused(status) => status.code() == tonic::Code::FailedPrecondition,
+            _ => false,
+        }
+    }
+}
+
+/// One stream with its greeting behind it.
+struct Greeted {
+    queue: mpsc::Sender<Message>,
+    answers: Streaming<Frame>,
+}
+
+/// Dials the peer at `slot` again and again. Ends when nobody listens to `events` any more.
+pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mpsc::Sender<LinkEvent>) {
+    let address = members.address(slot);
+    let mut delay = RETRY_DELAYS.0;
+    let mut complaint = String::new();
+    for epoch in 1.. {
+        let error = match tokio::time::timeout(HANDSHAKE_TIMEOUT, connect(slot, &address, &members)).await {
+            Ok(Ok((peer, control, append))) => {
+                tracing::info!(%address, peer = members.name_and_address(peer).0, "link up");
+                delay = RETRY_DELAYS.0;
+                complaint.clear();
+                let link = Link { control: control.queue, append: append.queue };
+                if events.send(LinkEvent::Up { peer, epoch, link }).await.is_err() {
+                    return;
+                }
+                let error = tokio::select! {
+                    error = forward(peer, epoch, control.answers, &events) => error,
+                    error = forward(peer, epoch, append.answers, &events) => error,
+                };
+                if events.send(LinkEvent::Down { peer, epoch }).await.is_err() {
+                    return;
+                }
+                error
+            }
+            Ok(Err(error)) => error,
+            Err(_) => LinkError::Timeout,
+        };
+        complain(&address, &error, &mut complaint);
+        if events.is_closed() {
+            return;
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RETRY_DELAYS.1);
+    }
+}
+
+/// Says what is wrong with a link, once for each new reason.
+fn complain(address: &str, error: &LinkError, last: &mut String) {
+    let text = error.to_string();
+    if *last == text {
+        return;
+    }
+    if error.needs_a_person() {
+        tracing::error!(address, "no link to this peer: {text}");
+    } else {
+        tracing::info!(address, "no link to this peer: {text}");
+    }
+    *last = text;
+}
+
+async fn connect(slot: usize, address: &str, members: &Members) -> Result<(NodeId, Greeted, Greeted), LinkError> {
+    let (control_peer, control) = greet(slot, address, members, StreamClass::Control).await?;
+    let (append_peer, append) = greet(slot, address, members, StreamClass::Append).await?;
+    assert_eq!(control_peer, append_peer, "a slot holds one name for ever");
+    Ok((control_peer, control, append))
+}
+
+async fn greet(
+    slot: usize,
+    address: &str,
+    members: &Members,
+    class: StreamClass,
+) -> Result<(NodeId, Greeted), LinkError> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(HANDSHAKE_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_connection_window_size(8 << 20)
+        .initial_stream_window_size(4 << 20)
+        .http2_keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await?;
+    let hello = Hello {
+        protocol_version: PROTOCOL_VERSION,
+        node_id: members.own_name.clone(),
+        expected_node_id: members.expected_at(slot).unwrap_or_default(),
+        voters: members.voters() as u32,
+        incarnation: members.incarnation,
+        class: class.into(),
+    };
+    let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
+    let first = Frame { hello: Some(hello), ..Default::default() };
+    let mut client = PeerServiceClient::new(channel).max_decoding_message_size(crate::FRAME_BYTES_MAX);
+    let answers = client.exchange(Frames::new(Some(first), waiting)).await.map_err(LinkError::Refused)?;
+    let mut answers = answers.into_inner();
+    let first = answers.message().await.map_err(LinkError::Refused)?;
+    let welcome = first.and_then(|frame| frame.welcome).ok_or(LinkError::NoWelcome)?;
+    let peer = members.introduce(slot, &welcome.node_id, welcome.incarnation)?;
+    Ok((peer, Greeted { queue, answers }))
+}
+
+/// Hands answers to the node until the stream ends; says why it did.
+async fn forward(
+    peer: NodeId,
+    epoch: Epoch,
+    mut answers: Streaming<Frame>,
+    events: &mpsc::Sender<LinkEvent>,
+) -> LinkError {
+    loop {
+        let frame = match answers.message().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return LinkError::Ended,
+            Err(status) => return LinkError::Refused(status),
+        };
+        let messages = match frame.messages.into_iter().map(convert::from_wire).collect() {
+            Ok(messages) => messages,
+            Err(status) => return LinkError::Refused(status),
+        };
+        if events.send(LinkEvent::Responses { peer, epoch, messages }).await.is_err() {
+            return LinkError::Ended;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! From a queue of messages to a stream of frames.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use proto::peer::Frame;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+
+use super::convert;
+use crate::raft::Message;
+
+/// A frame takes no further message once it holds this much.
+const FRAME_BYTES: usize = 512 << 10;
+
+/// Turns whatever waits in a queue into one frame, each time the stream may send. The first frame, if given, goes
+/// ahead of everything.
+pub(super) struct Frames {
+    first: Option<Frame>,
+    queue: mpsc::Receiver<Message>,
+}
+
+impl Frames {
+    pub(super) fn new(first: Option<Frame>, queue: mpsc::Receiver<Message>) -> Frames {
+        Frames { first, queue }
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        let mut frame = Frame::default();
+        let mut bytes = 0;
+        while bytes < FRAME_BYTES {
+            match self.queue.poll_recv(context) {
+                Poll::Ready(Some(message)) => {
+                    bytes += convert::weight(&message);
+                    frame.messages.push(convert::to_wire(message));
+                }
+                Poll::Ready(None) if frame.messages.is_empty() => return Poll::Ready(None),
+                Poll::Pending if frame.messages.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(frame))
+    }
+}
+
+/// What a node sends on a stream that it dialled.
+impl Stream for Frames {
+    type Item = Frame;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+        self.poll_frame(context)
+    }
+}
+
+/// What a node sends on a stream that it accepted.
+pub(crate) struct Answers(pub(super) Frames);
+
+impl Stream for Answers {
+    type Item = Result<Frame, tonic::Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_frame(context).map(|frame| frame.map(Ok))
+    }
+}
