@@ -1,3 +1,5 @@
 //! The reference store of Whitewater.
 
+pub mod disk;
 pub mod raft;
+pub mod wal;
