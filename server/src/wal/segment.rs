@@ -1,0 +1,189 @@
+//! One file of the log.
+//!
+//! A segment gets its name only when it is complete: zero-filled, its header written, everything synced. So whatever
+//! bears the name of a segment has an intact header, and its frames are written over zeros into space that exists.
+//!
+//! ```text
+//! 0  magic [8]   8 crc u32 (over 12..512)   12 version u32   16 number u64
+//! 24 segment_bytes u64   32 align_bytes u32   36 name_len u16   38 name
+//! ```
+//!
+//! Frames begin at multiples of `align_bytes` behind it, the first one at `align_bytes`.
+
+use std::path::{Path, PathBuf};
+
+use super::error::WalError;
+use super::frame::{SECTOR_BYTES, u32_at, u64_at};
+use super::log::WalOptions;
+use crate::disk::{Disk, DiskFile};
+
+/// The format that this program writes and reads.
+pub(super) const VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"WWATRLOG";
+const NAME_AT: usize = 38;
+
+/// The longest name of a node, in bytes.
+pub(super) const NODE_NAME_BYTES_MAX: usize = 255;
+const _: () = assert!(NAME_AT + NODE_NAME_BYTES_MAX <= SECTOR_BYTES);
+
+/// Zeros are written in pieces of this size, each synced at once, so that preparing a segment never piles up dirty
+/// pages in front of somebody's group commit.
+const ZERO_FILL_BYTES: usize = 1 << 20;
+
+/// An open segment.
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: Box<dyn DiskFile>,
+    pub(super) segment_bytes: u64,
+    pub(super) align_bytes: usize,
+}
+
+/// Why a header was not accepted.
+pub(super) enum BadHeader {
+    /// It is not what a segment of this number begins with.
+    Damaged(&'static str),
+    Version(u32),
+    WrongNode(String),
+}
+
+/// What a segment's header says, beside its number.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) segment_bytes: u64,
+    pub(super) align_bytes: usize,
+}
+
+/// The name of segment `number`. Sorted as text they are in order.
+pub(super) fn file_name(number: u64) -> String {
+    format!("wal-{number:012}.seg")
+}
+
+/// The number in the name of a segment; `None` for any other file.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("wal-")?.strip_suffix(".seg")?;
+    number.parse().ok().filter(|n| file_name(*n) == name)
+}
+
+/// Whether this is a segment that was never finished.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name.starts_with("wal-") && name.ends_with(".tmp")
+}
+
+impl Segment {
+    /// Makes segment `number`, complete and durable, with room for a frame of `frame_bytes`. Replaces one that exists,
+    /// which must be empty.
+    pub(super) fn prepare(
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+        options: &WalOptions,
+        frame_bytes: u64,
+    ) -> Result<Segment, WalError> {
+        let align = u64::from(options.align_bytes);
+        let segment_bytes = options
+            .segment_bytes
+            .max((frame_bytes + align).next_multiple_of(align));
+        let path = dir.join(file_name(number));
+        let unfinished = dir.join(format!("wal-{number:012}.tmp"));
+        let failed = |action| {
+            let unfinished = unfinished.clone();
+            move |source| WalError::io(action, &unfinished, source)
+        };
+
+        let file = disk
+            .create(&unfinished)
+            .map_err(failed("create the next log segment"))?;
+        file.allocate(segment_bytes)
+            .map_err(failed("reserve space for the next log segment"))?;
+        let zeros = vec![0; ZERO_FILL_BYTES.min(usize::try_from(segment_bytes).unwrap_or(usize::MAX))];
+        let mut at = 0;
+        while at < segment_bytes {
+            let len = (segment_bytes - at).min(zeros.len() as u64);
+            let chunk = &zeros[..usize::try_from(len).expect("at most one piece")];
+            file.write_all_at(chunk, at)
+                .and_then(|()| file.sync_data())
+                .map_err(failed("fill the next log segment"))?;
+            at += len;
+        }
+        file.write_all_at(&header(number, segment_bytes, options), 0)
+            .and_then(|()| file.sync_data())
+            .map_err(failed("write the header of the next log segment"))?;
+        disk.rename(&unfinished, &path)
+            .and_then(|()| disk.sync_dir(dir))
+            .map_err(failed("put in place the next log segment"))?;
+        Ok(Segment {
+            number,
+            path,
+            file,
+            segment_bytes,
+            align_bytes: options.align_bytes as usize,
+        })
+    }
+
+    /// Where the first frame begins.
+    pub(super) fn first_frame_at(&self) -> u64 {
+        self.align_bytes as u64
+    }
+
+    /// Whether a frame of `extent_bytes` fits at `offset`.
+    pub(super) fn fits(&self, offset: u64, extent_bytes: u64) -> bool {
+        offset + extent_bytes <= self.segment_bytes
+    }
+}
+
+fn header(number: u64, segment_bytes: u64, options: &WalOptions) -> [u8; SECTOR_BYTES] {
+    let mut header = [0; SECTOR_BYTES];
+    let mut put = |at: usize, value: &[u8]| header[at..at + value.len()].copy_from_slice(value);
+    let name = options.node.as_bytes();
+    let name_len = u16::try_from(name.len()).expect("the options were checked");
+    put(0, &MAGIC);
+    put(12, &VERSION.to_le_bytes());
+    put(16, &number.to_le_bytes());
+    put(24, &segment_bytes.to_le_bytes());
+    put(32, &options.align_bytes.to_le_bytes());
+    put(36, &name_len.to_le_bytes());
+    put(NAME_AT, name);
+    let crc = crc32c::crc32c(&header[12..]);
+    header[8..12].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Checks that `data`, a whole file, begins with the header of segment `number` of `node`.
+pub(super) fn check_header(data: &[u8], number: u64, node: &str) -> Result<Layout, BadHeader> {
+    let Some(header) = data.get(..SECTOR_BYTES) else {
+        return Err(BadHeader::Damaged("the file is too short for a segment header"));
+    };
+    if header[..8] != MAGIC || crc32c::crc32c(&header[12..]) != u32_at(header, 8) {
+        return Err(BadHeader::Damaged(
+            "the header of the segment does not match its checksum",
+        ));
+    }
+    let version = u32_at(header, 12);
+    if version != VERSION {
+        return Err(BadHeader::Version(version));
+    }
+    let name_len = usize::from(u16::from_le_bytes([header[36], header[37]]));
+    let owner = header.get(NAME_AT..NAME_AT + name_len).unwrap_or_default();
+    if owner != node.as_bytes() {
+        return Err(BadHeader::WrongNode(String::from_utf8_lossy(owner).into_owned()));
+    }
+    if u64_at(header, 16) != number {
+        return Err(BadHeader::Damaged(
+            "the file holds another segment than its name says",
+        ));
+    }
+    let align_bytes = u32_at(header, 32) as usize;
+    if !align_bytes.is_power_of_two() || align_bytes < SECTOR_BYTES {
+        return Err(BadHeader::Damaged("the header asks for an impossible alignment"));
+    }
+    let segment_bytes = u64_at(header, 24);
+    if data.len() as u64 != segment_bytes {
+        return Err(BadHeader::Damaged("the file is not as long as its header says"));
+    }
+    Ok(Layout {
+        segment_bytes,
+        align_bytes,
+    })
+}
