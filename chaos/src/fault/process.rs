@@ -1,0 +1,105 @@
+//! Faults on processes. Each is confirmed by the operating system before it counts as injected.
+
+use reports::record::Evidence;
+
+use crate::cluster::{Cluster, ClusterError};
+use crate::watch::Watch;
+
+pub(super) async fn kill(
+    cluster: &mut Cluster,
+    nodes: &[usize],
+    watch: &Watch,
+    evidence: &mut Vec<Evidence>,
+) -> Result<(), ClusterError> {
+    // Whom the cluster believed to lead, before anybody notices.
+    let leader = watch.leader();
+    for &node in nodes {
+        if cluster.nodes()[node].pid().is_none() {
+            evidence.push(absent(cluster.nodes()[node].name()));
+            continue;
+        }
+        let pid = cluster.node_mut(node).kill().await?;
+        watch.set_down(node, true);
+        let led = if leader == Some(node) { ", which led," } else { "" };
+        let what = format!("process {pid} of {}{led} is gone by SIGKILL", cluster.nodes()[node].name());
+        evidence.push(Evidence { what, effective: true });
+    }
+    Ok(())
+}
+
+pub(super) async fn stop(
+    cluster: &mut Cluster,
+    nodes: &[usize],
+    watch: &Watch,
+    evidence: &mut Vec<Evidence>,
+) -> Result<(), ClusterError> {
+    for &node in nodes {
+        if cluster.nodes()[node].pid().is_none() {
+            evidence.push(absent(cluster.nodes()[node].name()));
+            continue;
+        }
+        let (pid, exit) = cluster.node_mut(node).stop().await?;
+        watch.set_down(node, true);
+        let what = format!("process {pid} of {} stopped on SIGTERM with {exit}", cluster.nodes()[node].name());
+        evidence.push(Evidence { what, effective: true });
+    }
+    Ok(())
+}
+
+pub(super) async fn pause(
+    cluster: &mut Cluster,
+    nodes: &[usize],
+    evidence: &mut Vec<Evidence>,
+) -> Result<(), ClusterError> {
+    for &node in nodes {
+        if cluster.nodes()[node].pid().is_none() {
+            evidence.push(absent(cluster.nodes()[node].name()));
+            continue;
+        }
+        let pid = cluster.node_mut(node).pause().await?;
+        let what = format!("the system shows process {pid} of {} as stopped", cluster.nodes()[node].name());
+        evidence.push(Evidence { what, effective: true });
+    }
+    Ok(())
+}
+
+/// Starts nodes again, all at once, and waits until each listens.
+pub(super) async fn restart(
+    cluster: &mut Cluster,
+    nodes: &[usize],
+    watch: &Watch,
+    evidence: &mut Vec<Evidence>,
+) -> Result<(), ClusterError> {
+    let down: Vec<usize> =
+        nodes.iter().copied().filter(|node| cluster.nodes()[*node].pid().is_none()).collect();
+    for &node in &down {
+        cluster.node_mut(node).start().await?;
+    }
+    for &node in &down {
+        cluster.node_mut(node).ready().await?;
+        watch.set_down(node, false);
+        let process = &cluster.nodes()[node];
+        let what = format!("{} is back as process {}", process.name(), process.pid().unwrap_or_default());
+        evidence.push(Evidence { what, effective: true });
+    }
+    Ok(())
+}
+
+pub(super) async fn resume(
+    cluster: &mut Cluster,
+    nodes: &[usize],
+    evidence: &mut Vec<Evidence>,
+) -> Result<(), ClusterError> {
+    for &node in nodes {
+        if cluster.nodes()[node].is_paused() {
+            let pid = cluster.node_mut(node).resume().await?;
+            let what = format!("process {pid} of {} goes on", cluster.nodes()[node].name());
+            evidence.push(Evidence { what, effective: true });
+        }
+    }
+    Ok(())
+}
+
+fn absent(name: &str) -> Evidence {
+    Evidence { what: format!("{name} had no process at that moment; nothing was done to it"), effective: false }
+}
