@@ -1,1 +1,3 @@
-//! placeholder
+//! The fault suite of Whitewater: scenarios, faults, checkers and verdicts.
+
+pub mod scenario;
