@@ -4,8 +4,8 @@
 //! shows less than its author thinks.
 
 use super::{
-    Action, Fault, Mode, Outage, Partition, Place, Placed, PlannedFault, Problem, Scenario, Shape, Span,
-    Store, Target,
+    Action, Fault, Mode, Outage, Partition, Place, Placed, PlannedFault, Problem, Scenario, Severity, Shape,
+    Span, Store, Target,
 };
 
 /// Everything that is wrong or suspicious, in the order of the file.
@@ -28,6 +28,10 @@ pub(super) fn problems(scenario: &Scenario) -> Vec<Problem> {
     }
     found.sort_by_key(|problem| problem.place);
     found
+}
+
+fn refused(found: &[Problem]) -> bool {
+    found.iter().any(|problem| problem.severity == Severity::Error)
 }
 
 fn basics(scenario: &Scenario, found: &mut Vec<Problem>) {

@@ -70,7 +70,7 @@ fn problem(error: &YamlError, text: &str) -> Problem {
             variant, expected, ..
         } => {
             let message = format!("`{variant}` is not known here");
-            unknown(place, message, variant, expected)
+            unknown(onto(place, variant, text), message, variant, expected)
         }
         YamlError::SerdeMissingField { field, .. } => {
             let place = place.map(|place| Place { length: 0, ..place });
@@ -86,6 +86,22 @@ fn problem(error: &YamlError, text: &str) -> Problem {
         | YamlError::SerdeInvalidValue {
             unexpected, expected, ..
         } => Problem::error(place, format!("found {unexpected}, expected {expected}")),
+        YamlError::InvalidScalar { ty, .. } => {
+            let expected = match *ty {
+                "bool" => "true or false",
+                ty if ty.starts_with('u') => "a whole number, not negative and not too large",
+                ty => ty,
+            };
+            Problem::error(
+                place,
+                format!("found `{}`, expected {expected}", word_at(place, text)),
+            )
+        }
+        YamlError::Unexpected {
+            expected: "mapping start",
+            ..
+        } => Problem::error(place, "expected `field: value` pairs here")
+            .note("indent them further than the line they belong to, or write { field: value, … }"),
         other => {
             let message = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
             // The renderer closes with the position, which stands in the next line anyway.
@@ -106,15 +122,38 @@ fn unknown(place: Option<Place>, message: String, found: &str, allowed: &[&'stat
     }
 }
 
+fn line_of(place: Place, text: &str) -> &str {
+    text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default()
+}
+
+/// What stands at a place.
 fn word_at(place: Option<Place>, text: &str) -> String {
     let Some(place) = place else {
-        return String::from("a key");
+        return String::from("a value");
     };
-    let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
-    line.chars()
+    let rest = line_of(place, text).chars().skip(place.column.saturating_sub(1));
+    match place.length {
+        0 => rest.take_while(|c| c.is_alphanumeric() || *c == '_').collect(),
+        length => rest.take(length).collect(),
+    }
+}
+
+/// The reader places some values at their key: moves on to the value, if it stands later in the same line.
+fn onto(place: Option<Place>, value: &str, text: &str) -> Option<Place> {
+    let place = place?;
+    let rest: String = line_of(place, text)
+        .chars()
         .skip(place.column.saturating_sub(1))
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+        .collect();
+    let Some(bytes) = rest.find(value) else {
+        return Some(place);
+    };
+    let column = place.column + rest[..bytes].chars().count();
+    Some(Place {
+        column,
+        length: value.chars().count(),
+        ..place
+    })
 }
 
 /// The allowed word that is nearest to `found`, if it is near: at most a third of the letters differ.
