@@ -16,13 +16,12 @@ pub(super) fn problems(scenario: &Scenario) -> Vec<Problem> {
     for fault in &scenario.faults {
         one_fault(scenario, fault, &mut found);
     }
-    // Times that make no sense by themselves would only be repeated by what is said about the plan.
-    if found
-        .iter()
-        .all(|problem| problem.severity == super::Severity::Warning)
-    {
-        let plan = scenario.expand();
+    // What makes no sense by itself would only be repeated by what is said about the plan.
+    let plan = scenario.expand();
+    if !refused(&found) {
         ends(scenario, &plan, &mut found);
+    }
+    if !refused(&found) {
         overlaps(scenario, &plan, &mut found);
         time_to_recover(scenario, &plan, &mut found);
     }
