@@ -1,3 +1,7 @@
-//! placeholder
+//! `reports`: the page and the summary of a run. See [`reports::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reports::cli::main()
+}

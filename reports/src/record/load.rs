@@ -63,7 +63,11 @@ pub struct Counts {
 impl Counts {
     /// All operations.
     pub fn total(&self) -> u64 {
-        self.ok + self.failed + self.unknown + self.unsent
+        // Saturating: a damaged file must not stop a page.
+        self.ok
+            .saturating_add(self.failed)
+            .saturating_add(self.unknown)
+            .saturating_add(self.unsent)
     }
 }
 

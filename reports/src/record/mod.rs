@@ -14,15 +14,30 @@
 //! All times are nanoseconds since the start of the run, from one monotonic clock ([`Nanos`]).
 //! A reader ignores fields it does not know and refuses a `schema` above its own [`SCHEMA_VERSION`].
 
+mod digest;
+mod error;
+mod folder;
 mod history;
+mod journal;
 mod load;
 mod manifest;
+mod probe;
+mod run;
 mod timeline;
 mod verdict;
 
+pub use digest::HistoryDigest;
+pub use error::RecordError;
+pub use folder::{
+    DEFAULT_RUNS_ROOT, HISTORY_FILE, LATENCY_FILE, LOAD_FILE, MANIFEST_FILE, REPORT_FILE, RunFolder,
+    TIMELINE_FILE, VERDICT_FILE, default_run_path, rfc3339,
+};
 pub use history::{Event, EventKind, Function, Value};
+pub use journal::{History, HistoryReader, HistoryWriter, TornLine};
 pub use load::{Counts, Interval, Load, LoadVerdict, LoopKind, Measure, OperationLoad, Percentiles};
 pub use manifest::{Machine, Manifest, NodeInfo, RunKind};
+pub use probe::{FSYNC_PROBE_WRITES, binary_sha256, git_commit};
+pub use run::Run;
 pub use timeline::{Evidence, FaultWindow, NodeSample, Phase, Recovery, Role, Timeline};
 pub use verdict::{Check, CheckStatus, Outcome, Verdict, Witness};
 

@@ -1,0 +1,419 @@
+//! What a run says, before it is known whether a page or a terminal will say it.
+//!
+//! Promises that page and terminal tell the same story, and that neither makes a run look better than its record: a
+//! record that contradicts itself is told as such. Pure: no clock, no disk.
+
+use std::collections::BTreeMap;
+
+use crate::format;
+use crate::record::{
+    CheckStatus, Counts, FaultWindow, Function, Interval, LoadVerdict, LoopKind, Measure, Nanos, NodeSample,
+    OperationLoad, Outcome, Percentiles, Role, Run,
+};
+
+/// How a headline is coloured; always together with an icon and a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Warning,
+    Bad,
+    Neutral,
+}
+
+/// The first thing to read.
+pub(crate) struct Headline {
+    pub(crate) tone: Tone,
+    pub(crate) word: String,
+    pub(crate) reason: String,
+}
+
+/// Numbers of the load, wherever they come from.
+pub(crate) struct Traffic<'a> {
+    pub(crate) counts: Counts,
+    /// Absent where nothing is known of a plan.
+    pub(crate) planned: Option<u64>,
+    pub(crate) rate: Option<f64>,
+    pub(crate) operations: &'a BTreeMap<Function, OperationLoad>,
+    pub(crate) intervals: &'a [Interval],
+    /// What the latencies of the intervals measure.
+    pub(crate) measure: Measure,
+    /// Length and beginning.
+    pub(crate) longest_write_gap: Option<(Nanos, Nanos)>,
+    /// Length of the load.
+    pub(crate) duration: Nanos,
+}
+
+impl<'a> Traffic<'a> {
+    pub(crate) fn of(run: &'a Run) -> Option<Traffic<'a>> {
+        let lasted = |intervals: &[Interval]| {
+            let measured = intervals.iter().map(|i| i.end).max().unwrap_or(0);
+            run.manifest
+                .as_ref()
+                .map(|m| m.duration)
+                .filter(|d| *d > 0)
+                .unwrap_or(measured)
+        };
+        if let Some(load) = &run.load {
+            let open_loop = load.kind != LoopKind::Closed;
+            return Some(Traffic {
+                counts: load.counts,
+                planned: Some(load.planned),
+                rate: load.rate.filter(|r| open_loop && r.is_finite()),
+                operations: &load.operations,
+                intervals: &load.intervals,
+                measure: if open_loop {
+                    Measure::Response
+                } else {
+                    Measure::Service
+                },
+                longest_write_gap: load.longest_write_gap,
+                duration: lasted(&load.intervals),
+            });
+        }
+        let history = run.history.as_ref()?;
+        Some(Traffic {
+            counts: history.counts,
+            planned: None,
+            rate: None,
+            operations: &history.operations,
+            intervals: &history.intervals,
+            measure: Measure::Service,
+            longest_write_gap: history.longest_write_gap,
+            duration: lasted(&history.intervals),
+        })
+    }
+
+    /// Operations a second that happened.
+    pub(crate) fn ok_rate(&self) -> Option<f64> {
+        (self.duration > 0).then(|| self.counts.ok as f64 / seconds(self.duration))
+    }
+
+    /// The operation with the most traffic, and its latencies.
+    pub(crate) fn main_operation(&self) -> Option<(Function, &'a Percentiles)> {
+        let (f, operation) = self.operations.iter().max_by_key(|(_, o)| o.counts.total())?;
+        let percentiles = match self.measure {
+            Measure::Response => operation.response.as_ref(),
+            _ => operation.service.as_ref(),
+        };
+        percentiles.filter(|p| p.count > 0).map(|p| (*f, p))
+    }
+}
+
+/// The verdict in a word and a sentence.
+pub(crate) fn headline(run: &Run) -> Headline {
+    if let Some(verdict) = &run.verdict {
+        let (tone, word) = match verdict.outcome {
+            Outcome::Pass => (Tone::Good, "Pass"),
+            Outcome::Violation => (Tone::Bad, "Violation"),
+            Outcome::Liveness => (Tone::Bad, "Liveness violation"),
+            Outcome::Inconclusive => (Tone::Warning, "Inconclusive"),
+            Outcome::Error => (Tone::Warning, "Error"),
+            Outcome::Interrupted => (Tone::Neutral, "Interrupted"),
+        };
+        return Headline {
+            tone,
+            word: word.into(),
+            reason: verdict.reason.clone(),
+        };
+    }
+    let partial = run.manifest.as_ref().is_some_and(|m| m.partial);
+    let (tone, word, reason) = match &run.load {
+        // A value out of nowhere outweighs any doubt about the numbers.
+        Some(load) if load.integrity_errors > 0 => (
+            Tone::Bad,
+            "Impossible values",
+            format!(
+                "{} returned a value that nobody can have written there.",
+                format::plural(load.integrity_errors, "read")
+            ),
+        ),
+        Some(load) => match &load.verdict {
+            _ if partial => (
+                Tone::Neutral,
+                "Interrupted",
+                "The run was stopped before its end; the numbers cover what there was by then.".into(),
+            ),
+            LoadVerdict::Valid => {
+                (Tone::Good, "Valid", "Nothing speaks against these numbers: the generator kept to its plan.".into())
+            }
+            LoadVerdict::GeneratorBound(why) => (
+                Tone::Warning,
+                "Generator-bound",
+                format!("The generator, not the store, was the limit: {why}"),
+            ),
+            LoadVerdict::TooThin(why) => (Tone::Warning, "Too thin", format!("Too little to say anything: {why}")),
+        },
+        None => (
+            Tone::Neutral,
+            "No verdict",
+            "The run left no verdict: it was interrupted, or never checked. Nothing here says that the store kept its \
+             promises."
+                .into(),
+        ),
+    };
+    Headline {
+        tone,
+        word: word.into(),
+        reason,
+    }
+}
+
+/// What a reader must know before believing anything else: gaps and contradictions in the record.
+pub(crate) fn notes(run: &Run) -> Vec<String> {
+    let mut notes = run.notes.clone();
+    if run.manifest.as_ref().is_some_and(|m| m.partial) {
+        notes.push("This run was interrupted. What is shown is what there was by then.".into());
+    }
+    if run.manifest.is_none() {
+        notes.push("There is no manifest.json: seed, machine and command of this run are not known.".into());
+    }
+    if let Some(history) = &run.history {
+        notes.push(format!(
+            "There is no load.json: the numbers are counted from the {} of history.jsonl. A history knows no planned \
+             start, so these are service times, which hide waiting in front of the store.",
+            format::plural(history.events, "event")
+        ));
+        if let Some(torn) = history.torn {
+            notes.push(format!(
+                "history.jsonl ends inside line {}: its writer was stopped.",
+                torn.line
+            ));
+        }
+        if let Some(damaged) = &history.damaged {
+            notes.push(format!(
+                "history.jsonl is damaged, and nothing after this counts: {damaged}"
+            ));
+        }
+    }
+    notes.extend(load_notes(run));
+    notes.extend(verdict_notes(run));
+    notes
+}
+
+fn load_notes(run: &Run) -> Vec<String> {
+    let Some(load) = &run.load else { return Vec::new() };
+    let mut notes = Vec::new();
+    let total = load.counts.total();
+    if total != load.planned {
+        notes.push(format!(
+            "The counts do not add up: {} operations were planned and {} are accounted for.",
+            format::grouped(load.planned),
+            format::grouped(total)
+        ));
+    }
+    if load.integrity_errors > 0 && run.verdict.is_some() {
+        notes.push(format!(
+            "{} returned a value that nobody can have written there.",
+            format::plural(load.integrity_errors, "read")
+        ));
+    }
+    let partial = run.manifest.as_ref().is_some_and(|m| m.partial);
+    // Where the load's own verdict is not the headline, it is a note.
+    if run.verdict.is_some() || partial || load.integrity_errors > 0 {
+        match &load.verdict {
+            LoadVerdict::Valid => {}
+            LoadVerdict::GeneratorBound(why) => {
+                notes.push(format!(
+                    "Latency and throughput are the generator's, not the store's: {why}"
+                ));
+            }
+            LoadVerdict::TooThin(why) => {
+                notes.push(format!("Too little load to say anything about speed: {why}"))
+            }
+        }
+    }
+    if load.kind == LoopKind::Closed {
+        notes.push(
+            "Closed loop: each client waits for its answer before it asks again, so a slow store is asked less. These \
+             latencies are service times and must not be compared with response times."
+                .into(),
+        );
+    }
+    notes
+}
+
+fn verdict_notes(run: &Run) -> Vec<String> {
+    let Some(verdict) = &run.verdict else {
+        return Vec::new();
+    };
+    let mut notes = Vec::new();
+    for check in &verdict.checks {
+        let at_least = match check.status {
+            CheckStatus::Pass => Outcome::Pass,
+            CheckStatus::Inconclusive => Outcome::Inconclusive,
+            CheckStatus::Liveness => Outcome::Liveness,
+            CheckStatus::Violation => Outcome::Violation,
+        };
+        if at_least > verdict.outcome {
+            notes.push(format!(
+                "The verdict says “{}”, but the check {} says “{}”.",
+                format::outcome(verdict.outcome),
+                check.name,
+                format::check_status(check.status)
+            ));
+        }
+    }
+    if verdict.outcome == Outcome::Pass {
+        let idle = run
+            .timeline
+            .iter()
+            .flat_map(|t| &t.faults)
+            .filter(|f| !effective(f))
+            .count() as u64;
+        if idle > 0 {
+            notes.push(format!(
+                "The verdict says “pass”, but {} showed no effect.",
+                format::plural(idle, "fault")
+            ));
+        }
+    }
+    for (term, nodes) in rival_leaders(run.timeline.as_ref().map_or(&[], |t| &t.samples)) {
+        notes.push(format!(
+            "Two leaders in one term: {} all said that they lead in term {term}.",
+            nodes.join(", ")
+        ));
+    }
+    notes
+}
+
+/// Whether anything measured shows that the fault took effect.
+pub(crate) fn effective(fault: &FaultWindow) -> bool {
+    fault.evidence.iter().any(|e| e.effective)
+}
+
+/// Terms in which more than one node said that it leads.
+pub(crate) fn rival_leaders(samples: &[NodeSample]) -> Vec<(u64, Vec<String>)> {
+    let mut leaders: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for sample in samples.iter().filter(|s| s.role == Role::Leader) {
+        let nodes = leaders.entry(sample.term).or_default();
+        if !nodes.contains(&sample.node) {
+            nodes.push(sample.node.clone());
+        }
+    }
+    leaders.into_iter().filter(|(_, nodes)| nodes.len() > 1).collect()
+}
+
+/// The slowest of one recovery time over all faults, with the fault it belongs to.
+pub(crate) fn slowest(
+    run: &Run,
+    time: impl Fn(&FaultWindow) -> Option<Nanos>,
+) -> Option<(Nanos, &FaultWindow)> {
+    let faults = &run.timeline.as_ref()?.faults;
+    faults
+        .iter()
+        .filter_map(|f| time(f).map(|t| (t, f)))
+        .max_by_key(|(t, _)| *t)
+}
+
+/// The end of the shared time axis: the last thing that happened, and never zero.
+pub(crate) fn run_end(run: &Run) -> Nanos {
+    let manifest = run.manifest.as_ref().map(|m| m.duration);
+    let intervals = Traffic::of(run).and_then(|t| t.intervals.iter().map(|i| i.end).max());
+    let history = run.history.as_ref().map(|h| h.end);
+    let timeline = run.timeline.as_ref().and_then(|t| {
+        let phases = t.phases.iter().map(|p| p.end);
+        let samples = t.samples.iter().map(|s| s.time);
+        let faults = t
+            .faults
+            .iter()
+            .map(|f| f.healed.or(f.healing).or(f.injected).unwrap_or(f.injecting));
+        phases.chain(samples).chain(faults).max()
+    });
+    [manifest, intervals, history, timeline]
+        .into_iter()
+        .flatten()
+        .max()
+        .unwrap_or(0)
+        .max(1)
+}
+
+/// Nanoseconds as seconds.
+pub(crate) fn seconds(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// One of the few numbers at the top.
+pub(crate) struct KeyNumber {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) detail: String,
+}
+
+/// The numbers that tell the run in ten seconds; what there is none of is left out.
+pub(crate) fn key_numbers(run: &Run, traffic: Option<&Traffic<'_>>) -> Vec<KeyNumber> {
+    let mut numbers = Vec::new();
+    let mut add = |name, value, detail| numbers.push(KeyNumber { name, value, detail });
+    if let Some(t) = traffic {
+        let all = t.counts.total();
+        add(
+            "acknowledged",
+            format::grouped(t.counts.ok),
+            format!(
+                "{} of {} operations",
+                format::share(t.counts.ok, all),
+                format::grouped(all)
+            ),
+        );
+        if let Some(rate) = t.ok_rate() {
+            let offered = t
+                .rate
+                .map_or_else(String::new, |r| format!("{} offered", format::rate(r)));
+            add("throughput", format::rate(rate), offered);
+        }
+        let lost = all.saturating_sub(t.counts.ok);
+        let kinds = [
+            (t.counts.failed, "failed"),
+            (t.counts.unknown, "unknown"),
+            (t.counts.unsent, "unsent"),
+        ];
+        let named: Vec<String> = kinds
+            .iter()
+            .filter(|k| k.0 > 0)
+            .map(|(n, kind)| format!("{} {kind}", format::grouped(*n)))
+            .collect();
+        add("not acknowledged", format::grouped(lost), named.join(", "));
+        if let Some((f, p)) = t.main_operation() {
+            let kind = if t.measure == Measure::Response {
+                "response"
+            } else {
+                "service"
+            };
+            let of = format!("{kind} time, {}", format::function(f));
+            for (name, value) in [("p50", p.p50), ("p99", p.p99), ("slowest", p.max)] {
+                if let Some(value) = value {
+                    add(name, format::duration(value), of.clone());
+                }
+            }
+        }
+    }
+    let faults = run.timeline.as_ref().map_or(&[][..], |t| &t.faults);
+    if !faults.is_empty() {
+        let real = faults.iter().filter(|f| effective(f)).count() as u64;
+        let all = faults.len() as u64;
+        let detail = if real == all {
+            "all with a measured effect".into()
+        } else {
+            format!("{real} with a measured effect")
+        };
+        add("faults", format::grouped(all), detail);
+        if let Some((time, fault)) = slowest(run, |f| f.recovery.first_write) {
+            add(
+                "slowest to first write",
+                format::duration(time),
+                fault.label.clone(),
+            );
+        }
+    }
+    if let Some((length, began)) = traffic.and_then(|t| t.longest_write_gap) {
+        add(
+            "longest write gap",
+            format::duration(length),
+            format!("from {}", format::moment(began)),
+        );
+    }
+    if !faults.is_empty() {
+        // A page about faults is about recovery: of the latencies the median can go.
+        numbers.retain(|n| n.name != "p50");
+    }
+    numbers
+}
