@@ -1,1 +1,39 @@
-//! placeholder
+//! The load generator of Whitewater.
+//!
+//! It answers two questions about a replicated store: how long do its users wait, and did it keep what it promised?
+//!
+//! Promises:
+//! - The clock of an operation starts at its *planned* moment ([`schedule`]), so a store that stands still cannot hide
+//!   the users who arrived meanwhile. The time from the first attempt is recorded beside it, never instead of it.
+//! - Every planned operation is accounted for ([`recorder`]): ok, failed, unknown, or unsent. Nothing is dropped.
+//! - Only what certainly did not happen is tried again ([`outcome`], [`client`]); the history ([`history`]) says
+//!   *unknown* wherever that is the truth, so that a checker can rely on it.
+//! - Every value read is checked against its own text ([`workload`]).
+//! - If the generator itself was the limit, the verdict says so ([`verdict`]).
+//! - The same seed gives the same plan and the same operations.
+//!
+//! It never knows what is being done to the cluster: faults belong to `chaos`, which drives [`run`] in-process on a
+//! shared [`RunClock`].
+
+pub mod client;
+mod clock;
+mod cpu;
+pub mod history;
+pub mod outcome;
+pub mod pacer;
+pub mod percentiles;
+pub mod recorder;
+mod run;
+pub mod schedule;
+mod scribe;
+pub mod verdict;
+pub mod workload;
+
+pub use client::{Call, Client, ClientError, ClientOptions, Route};
+pub use clock::RunClock;
+pub use history::{FinalReads, final_reads};
+pub use outcome::{Answer, Failure, FailureKind, OperationResult, Outcome};
+pub use run::{LoadConfig, LoadError, LoadOutcome, Progress, run};
+pub use schedule::{Arrivals, Rate, Schedule};
+pub use scribe::{HistoryTarget, IntervalHistograms, Outputs};
+pub use workload::{Mix, Workload, WorkloadConfig, WorkloadError};

@@ -1,0 +1,166 @@
+//! Latencies of one kind, and what may be said about them.
+//!
+//! Promises: minimum, maximum and mean are exact; percentiles come from a histogram with three digits; a percentile with
+//! fewer than ten values beyond it is refused, not guessed. Never corrects or invents a value.
+
+use hdrhistogram::{Counter, Histogram};
+use reports::record::{Nanos, Percentiles};
+
+/// Values that must lie beyond a percentile for it to mean something.
+const BEYOND_MIN: u64 = 10;
+/// Digits that a recorded value keeps.
+const DIGITS: u8 = 3;
+
+/// A growing set of latencies.
+#[derive(Debug, Clone)]
+pub struct Latencies {
+    histogram: Histogram<u64>,
+    min: Nanos,
+    max: Nanos,
+    sum: u128,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Latencies {
+            histogram: growing(),
+            min: Nanos::MAX,
+            max: 0,
+            sum: 0,
+        }
+    }
+}
+
+/// A histogram that grows to whatever it has to hold.
+pub(crate) fn growing<C: Counter>() -> Histogram<C> {
+    Histogram::new(DIGITS).expect("three digits are within what the histogram supports")
+}
+
+/// Adds a value to a growing histogram. (`saturating_record` would clamp to the present size instead of growing.)
+pub(crate) fn record<C: Counter>(histogram: &mut Histogram<C>, value: Nanos) {
+    histogram
+        .record(value)
+        .expect("64 bits of nanoseconds fit into the largest histogram");
+}
+
+impl Latencies {
+    /// Adds a value.
+    pub fn record(&mut self, value: Nanos) {
+        record(&mut self.histogram, value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sum += u128::from(value);
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// The bare histogram.
+    pub fn into_histogram(self) -> Histogram<u64> {
+        self.histogram
+    }
+
+    /// The value that `rank` values (from 1) are at or below.
+    fn at_rank(&self, rank: u64) -> Nanos {
+        // The middle of the rank's step, where rounding cannot reach the next one.
+        let quantile = (rank as f64 - 0.5) / self.count() as f64;
+        self.histogram
+            .value_at_quantile(quantile)
+            .clamp(self.min, self.max)
+    }
+
+    /// The usual percentiles of these values.
+    pub fn percentiles(&self) -> Percentiles {
+        self.percentiles_among(self.count())
+    }
+
+    /// The usual percentiles of `total` values, of which those that are not here count as infinite.
+    pub fn percentiles_among(&self, total: u64) -> Percentiles {
+        let total = total.max(self.count());
+        let finite = |there: bool| there && self.count() > 0;
+        let complete = finite(total == self.count());
+        Percentiles {
+            count: total,
+            min: finite(true).then_some(self.min),
+            mean: complete.then(|| self.sum as f64 / total as f64),
+            p50: self.percentile(500, total),
+            p90: self.percentile(900, total),
+            p99: self.percentile(990, total),
+            p999: self.percentile(999, total),
+            max: complete.then_some(self.max),
+        }
+    }
+
+    /// A percentile in thousandths; nothing if it is infinite or the sample too small.
+    fn percentile(&self, thousandths: u64, total: u64) -> Option<Nanos> {
+        let rank = (u128::from(total) * u128::from(thousandths)).div_ceil(1000) as u64;
+        let supported = total - rank >= BEYOND_MIN;
+        (supported && (1..=self.count()).contains(&rank)).then(|| self.at_rank(rank))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn latencies(values: impl IntoIterator<Item = Nanos>) -> Latencies {
+        let mut latencies = Latencies::default();
+        values.into_iter().for_each(|value| latencies.record(value));
+        latencies
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_values() {
+        let p = latencies((1..=10_000).map(|n| n * 1000)).percentiles();
+        let close = |found: Option<Nanos>, expected: f64| {
+            let found = found.unwrap() as f64;
+            assert!((found / expected - 1.0).abs() < 0.001, "{found} for {expected}");
+        };
+        close(p.p50, 5_000_000.0);
+        close(p.p90, 9_000_000.0);
+        close(p.p99, 9_900_000.0);
+        close(p.p999, 9_990_000.0);
+        assert_eq!((p.count, p.min, p.max), (10_000, Some(1000), Some(10_000_000)));
+        assert_eq!(p.mean, Some(5_000_500.0));
+    }
+
+    #[test]
+    fn any_number_of_nanoseconds_can_be_recorded() {
+        let all = latencies([0, 1, u64::MAX / 2, u64::MAX]);
+        assert_eq!((all.count(), all.percentiles().max), (4, Some(u64::MAX)));
+    }
+
+    #[test]
+    fn a_percentile_with_fewer_than_ten_values_beyond_it_is_refused() {
+        let p = latencies(1..=19).percentiles();
+        assert_eq!((p.p50, p.min, p.max), (None, Some(1), Some(19)));
+        let p = latencies(1..=20).percentiles();
+        assert_eq!((p.p50, p.p90), (Some(10), None));
+        let p = latencies(1..=999).percentiles();
+        assert!(p.p90.is_some() && p.p99.is_none());
+        assert!(latencies(1..=1000).percentiles().p99.is_some());
+        assert_eq!(latencies([]).percentiles(), Percentiles::default());
+    }
+
+    #[test]
+    fn what_did_not_end_well_counts_as_infinitely_slow() {
+        let fast = latencies(std::iter::repeat_n(1000, 980));
+        let p = fast.percentiles_among(1000);
+        assert_eq!(p.count, 1000);
+        assert!(p.p50.is_some() && p.p90.is_some());
+        assert_eq!((p.p99, p.mean, p.max), (None, None, None), "2 % are infinite");
+        // The tenth of a thousand: 11 infinite ones leave rank 990 infinite too, ten do not.
+        assert_eq!(
+            latencies(std::iter::repeat_n(1, 989)).percentiles_among(1000).p99,
+            None
+        );
+        assert_eq!(
+            latencies(std::iter::repeat_n(1, 990)).percentiles_among(1000).p99,
+            Some(1)
+        );
+    }
+}

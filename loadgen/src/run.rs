@@ -1,0 +1,193 @@
+//! One measured run: the driver that ties plan, clients, books and history together.
+//!
+//! Promises: operations start when the plan says, not when the store is ready for them; every planned operation is
+//! accounted for, also when the run is stopped early; when this returns, nothing of the run is left in the background.
+//! Never starts an operation after it was told to stop.
+
+mod driver;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reports::record::{Counts, Event, Load, Nanos, Percentiles};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::client::Client;
+use crate::clock::RunClock;
+use crate::schedule::Arrivals;
+use crate::scribe::Outputs;
+use crate::workload::{Workload, WorkloadConfig, WorkloadError};
+use driver::Driver;
+
+/// What a run consists of.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadConfig {
+    /// What is done.
+    pub workload: WorkloadConfig,
+    /// When it is done.
+    pub arrivals: Arrivals,
+    /// How long operations are started, after the warm-up.
+    #[serde(serialize_with = "humane")]
+    pub duration: Duration,
+    /// How long operations are started before that; they are in the history and not in the numbers.
+    #[serde(serialize_with = "humane")]
+    pub warmup: Duration,
+    /// How long open operations are waited for at the end.
+    #[serde(serialize_with = "humane")]
+    pub drain: Duration,
+    /// Time limit of each operation, from its first attempt.
+    #[serde(serialize_with = "humane")]
+    pub timeout: Duration,
+    /// Operations in flight at most; arrivals beyond it wait, and the wait counts in their response time.
+    pub max_in_flight: usize,
+    /// Length of the slices in the record.
+    #[serde(serialize_with = "humane")]
+    pub interval: Duration,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Cores that the client's threads may use, for the verdict's CPU rule; absent where the process does other work too.
+    pub client_cores: Option<u32>,
+}
+
+impl Default for LoadConfig {
+    fn default() -> Self {
+        LoadConfig {
+            workload: WorkloadConfig::default(),
+            arrivals: Arrivals::Poisson {
+                rate: crate::schedule::Rate::per_second(1000),
+            },
+            duration: Duration::from_secs(30),
+            warmup: Duration::ZERO,
+            drain: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            max_in_flight: 4096,
+            interval: Duration::from_secs(1),
+            seed: 0,
+            client_cores: None,
+        }
+    }
+}
+
+fn humane<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Since the start of the load.
+    pub elapsed: Duration,
+    /// Of which operations will be started, warm-up included.
+    pub total: Duration,
+    /// Planned operations so far, without the warm-up.
+    pub planned: u64,
+    /// How they ended.
+    pub counts: Counts,
+    /// Operations being executed.
+    pub in_flight: usize,
+    /// Arrivals waiting for a place.
+    pub queued: u64,
+    /// Answered operations a second since the last report.
+    pub ok_per_second: f64,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct LoadOutcome {
+    /// The numbers for the record.
+    pub load: Load,
+    /// What was run; knows the values written.
+    pub workload: Arc<Workload>,
+    /// The history, in the order of its times, if it was kept in memory.
+    pub history: Vec<Event>,
+    /// How the operations of the warm-up ended; they are in no other number.
+    pub warmup: Counts,
+    /// How late the generator noticed arrivals; absent in a closed loop.
+    pub lateness: Option<Percentiles>,
+    /// Response time in an open loop, service time in a closed one, of all ok operations together.
+    pub latency: Percentiles,
+    /// Arrivals that found `max_in_flight` reached and had to wait.
+    pub queued: u64,
+    /// When the first operation was planned.
+    pub begins: Nanos,
+    /// When the last operation had ended.
+    pub ended: Nanos,
+    /// It was stopped before its plan was over.
+    pub stopped: bool,
+    /// The first process identifier that the history does not use.
+    pub next_process: u64,
+}
+
+/// Why a run could not be made or completed.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The workload makes no sense.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// A setting makes no sense.
+    #[error("{setting} must be above zero")]
+    Zero {
+        /// Which.
+        setting: &'static str,
+    },
+    /// The system refused a thread.
+    #[error("cannot start the {what} thread; the limit on threads or memory may be reached")]
+    Thread {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// History or histogram log cannot be written.
+    #[error("cannot write the history or the histogram log; look at the disk that holds the run folder")]
+    Output(#[source] io::Error),
+    /// The disk does not keep up.
+    #[error(
+        "history and histogram log cannot be written as fast as they grow; use a faster disk or a lower rate"
+    )]
+    OutputBehind,
+}
+
+/// Runs a load until its plan is over and everything in flight has ended, or `stop` resolves, which ends the plan there
+/// and then. Reports progress about ten times a second. Times in the outcome are those of `clock`.
+///
+/// Cancel safe in the sense that dropping the future leaves nothing behind, though without a result.
+pub async fn run(
+    config: LoadConfig,
+    client: Client,
+    clock: RunClock,
+    outputs: Outputs,
+    progress: impl FnMut(&Progress) + Send,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<LoadOutcome, LoadError> {
+    check(&config)?;
+    let workload = Arc::new(Workload::new(config.workload.clone(), config.seed)?);
+    Driver::start(config, workload, client, clock, outputs)?
+        .drive(progress, stop)
+        .await
+}
+
+fn check(config: &LoadConfig) -> Result<(), LoadError> {
+    let zero = |setting| Err(LoadError::Zero { setting });
+    if config.duration.is_zero() {
+        return zero("the duration");
+    }
+    if config.timeout.is_zero() {
+        return zero("the timeout");
+    }
+    if config.interval.is_zero() {
+        return zero("the interval");
+    }
+    if config.max_in_flight == 0 {
+        return zero("the number of operations in flight");
+    }
+    match config.arrivals {
+        Arrivals::Closed { clients: 0 } => zero("the number of clients"),
+        Arrivals::Constant { rate } | Arrivals::Poisson { rate } if rate.is_zero() => zero("the rate"),
+        _ => Ok(()),
+    }
+}

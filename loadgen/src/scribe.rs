@@ -1,0 +1,224 @@
+//! Writes the history and the histogram log while the run goes on, on a thread of its own: compressing a histogram takes
+//! about a millisecond, which the driver's loop must not lose.
+//!
+//! Promises: what was handed over is written, in order, or the run ends with an error. Never lets a slow disk grow the
+//! memory without limit, and never slows the load down to wait for it: a writer too far behind is an error.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder, Tag};
+use reports::record::{Event, Function, Measure, Nanos};
+use tokio::sync::oneshot;
+
+use crate::clock::RunClock;
+
+/// Batches that may wait: at ten a second, more than a minute and a half of a disk that stands still.
+const BACKLOG_BATCHES: usize = 1000;
+
+/// Where the history goes.
+pub enum HistoryTarget {
+    /// Nowhere.
+    Discard,
+    /// Into [`crate::LoadOutcome::history`].
+    Memory,
+    /// Event by event to whoever this is; called on a thread of its own.
+    Stream(Box<dyn FnMut(&Event) -> io::Result<()> + Send>),
+}
+
+/// Where a run writes what does not fit into its outcome.
+pub struct Outputs {
+    /// Where the history goes.
+    pub history: HistoryTarget,
+    /// Receives `latency.hlog`.
+    pub latency_log: Option<Box<dyn Write + Send>>,
+}
+
+impl Outputs {
+    /// History in memory, no histogram log.
+    pub fn in_memory() -> Outputs {
+        Outputs {
+            history: HistoryTarget::Memory,
+            latency_log: None,
+        }
+    }
+}
+
+impl fmt::Debug for Outputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let history = match self.history {
+            HistoryTarget::Discard => "discard",
+            HistoryTarget::Memory => "memory",
+            HistoryTarget::Stream(_) => "stream",
+        };
+        f.debug_struct("Outputs")
+            .field("history", &history)
+            .field("latency_log", &self.latency_log.is_some())
+            .finish()
+    }
+}
+
+/// Latencies of the operations planned in one interval.
+#[derive(Debug)]
+pub struct IntervalHistograms {
+    /// When the interval begins, on the run's clock.
+    pub start: Nanos,
+    /// How long it is.
+    pub length: Nanos,
+    /// The headline: response time in an open loop, service time in a closed one, of all operations together.
+    pub all: Histogram<u64>,
+    /// By measure and operation.
+    pub tagged: BTreeMap<(Measure, Function), Histogram<u32>>,
+}
+
+enum Page {
+    Events(Vec<Event>),
+    Interval(Box<IntervalHistograms>),
+}
+
+/// The driver's end of the writing thread.
+#[derive(Debug)]
+pub(crate) struct Scribe {
+    pages: SyncSender<Page>,
+    done: oneshot::Receiver<io::Result<Vec<Event>>>,
+}
+
+impl Scribe {
+    pub(crate) fn start(outputs: Outputs, clock: RunClock, headline: Measure) -> io::Result<Scribe> {
+        let (pages, inbox) = sync_channel(BACKLOG_BATCHES);
+        let (report, done) = oneshot::channel();
+        let base_time = SystemTime::now() - Duration::from_nanos(clock.now());
+        thread::Builder::new()
+            .name("loadgen-scribe".into())
+            .spawn(move || {
+                // Nobody listens any more if the run was dropped.
+                let _ = report.send(write_all(outputs, base_time, headline, inbox));
+            })?;
+        Ok(Scribe { pages, done })
+    }
+
+    pub(crate) fn events(&self, events: Vec<Event>) -> Result<(), ScribeGone> {
+        if events.is_empty() {
+            Ok(())
+        } else {
+            self.send(Page::Events(events))
+        }
+    }
+
+    pub(crate) fn interval(&self, interval: IntervalHistograms) -> Result<(), ScribeGone> {
+        self.send(Page::Interval(Box::new(interval)))
+    }
+
+    fn send(&self, page: Page) -> Result<(), ScribeGone> {
+        self.pages.try_send(page).map_err(|error| match error {
+            TrySendError::Full(_) => ScribeGone::Behind,
+            TrySendError::Disconnected(_) => ScribeGone::Failed,
+        })
+    }
+
+    /// Waits until everything is written; the history, if it was to be kept in memory.
+    pub(crate) async fn finish(self) -> io::Result<Vec<Event>> {
+        drop(self.pages);
+        self.done
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the writing thread ended without a word")))
+    }
+}
+
+/// Why nothing more can be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScribeGone {
+    /// Too much waits to be written.
+    Behind,
+    /// Writing failed; [`Scribe::finish`] tells how.
+    Failed,
+}
+
+fn write_all(
+    mut outputs: Outputs,
+    base_time: SystemTime,
+    headline: Measure,
+    inbox: Receiver<Page>,
+) -> io::Result<Vec<Event>> {
+    let mut kept = Vec::new();
+    let mut nowhere: Box<dyn Write + Send> = Box::new(io::sink());
+    let logs = outputs.latency_log.is_some();
+    let writer = outputs.latency_log.as_mut().unwrap_or(&mut nowhere);
+    let mut serializer = V2DeflateSerializer::new();
+    let mut log = log_builder(base_time, headline).begin_log_with(writer, &mut serializer)?;
+    for page in inbox {
+        match page {
+            Page::Events(events) => match &mut outputs.history {
+                HistoryTarget::Discard => {}
+                HistoryTarget::Memory => kept.extend(events),
+                HistoryTarget::Stream(sink) => events.iter().try_for_each(sink)?,
+            },
+            Page::Interval(interval) if logs => write_interval(&mut log, &interval)?,
+            Page::Interval(_) => {}
+        }
+    }
+    drop(log);
+    if let Some(mut writer) = outputs.latency_log {
+        writer.flush()?;
+    }
+    Ok(kept)
+}
+
+fn log_builder(base_time: SystemTime, headline: Measure) -> IntervalLogWriterBuilder {
+    let mut builder = IntervalLogWriterBuilder::new();
+    builder
+        .add_comment("[Histogram log format version 1.3]")
+        .add_comment(&format!(
+            "[Nanoseconds, ok operations only, by planned start; untagged lines: {} time of all operations]",
+            measure_name(headline)
+        ))
+        .with_start_time(base_time)
+        .with_base_time(base_time)
+        .with_max_value_divisor(1e6);
+    builder
+}
+
+fn write_interval<W: Write>(
+    log: &mut IntervalLogWriter<'_, '_, W, V2DeflateSerializer>,
+    interval: &IntervalHistograms,
+) -> io::Result<()> {
+    let start = Duration::from_nanos(interval.start);
+    let length = Duration::from_nanos(interval.length);
+    log.write_histogram(&interval.all, start, length, None)
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    for ((measure, function), histogram) in &interval.tagged {
+        let tag = tag(*measure, *function);
+        let tag = Tag::new(&tag).expect("a tag of letters and one dot is valid");
+        log.write_histogram(histogram, start, length, Some(tag))
+            .map_err(|error| io::Error::other(error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn tag(measure: Measure, function: Function) -> String {
+    format!("{}.{}", measure_name(measure), function_name(function))
+}
+
+fn measure_name(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Response => "response",
+        Measure::Service => "service",
+        Measure::Lag => "lag",
+    }
+}
+
+/// The operation as the record calls it.
+pub(crate) fn function_name(function: Function) -> &'static str {
+    match function {
+        Function::Read => "read",
+        Function::Write => "write",
+        Function::Cas => "cas",
+        Function::Delete => "delete",
+    }
+}
