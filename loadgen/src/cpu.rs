@@ -6,7 +6,7 @@ use reports::record::Nanos;
 const TICK_NS: u64 = 10_000_000;
 
 /// CPU time used by all threads of this process so far, to 10 ms.
-pub fn process_cpu() -> Option<Nanos> {
+pub(crate) fn process_cpu() -> Option<Nanos> {
     parse(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 

@@ -15,6 +15,7 @@
 //! It never knows what is being done to the cluster: faults belong to `chaos`, which drives [`run`] in-process on a
 //! shared [`RunClock`].
 
+pub mod cli;
 pub mod client;
 mod clock;
 mod cpu;
@@ -35,5 +36,5 @@ pub use history::{FinalReads, final_reads};
 pub use outcome::{Answer, Failure, FailureKind, OperationResult, Outcome};
 pub use run::{LoadConfig, LoadError, LoadOutcome, Progress, run};
 pub use schedule::{Arrivals, Rate, Schedule};
-pub use scribe::{HistoryTarget, IntervalHistograms, Outputs};
+pub use scribe::{EventSink, HistoryTarget, IntervalHistograms, Outputs};
 pub use workload::{Mix, Workload, WorkloadConfig, WorkloadError};

@@ -1,3 +1,7 @@
-//! placeholder
+//! The load generator; see `loadgen --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadgen::cli::main()
+}

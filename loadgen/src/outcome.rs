@@ -289,7 +289,8 @@ mod tests {
         let unsure = Ambiguous(FailureKind::StoreUnsure);
         let unlabelled = Ambiguous(FailureKind::Unlabelled);
         let no_answer = Ambiguous(FailureKind::NoAnswer);
-        let table: &[(Code, &[(&'static str, &str)], Disposition)] = &[
+        type Row<'a> = (Code, &'a [(&'static str, &'a str)], Disposition);
+        let table: &[Row<'_>] = &[
             // Not executed, in the store's own words.
             (Code::FailedPrecondition, &[not, hint], Redirect),
             (Code::FailedPrecondition, &[not], Elsewhere),

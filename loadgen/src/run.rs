@@ -171,7 +171,7 @@ pub async fn run(
         .await
 }
 
-fn check(config: &LoadConfig) -> Result<(), LoadError> {
+pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {
     let zero = |setting| Err(LoadError::Zero { setting });
     if config.duration.is_zero() {
         return zero("the duration");

@@ -103,7 +103,7 @@ impl Arrivals {
             Arrivals::Poisson { rate } => Gaps::Exponential {
                 mean_ns: 1e9 / rate.as_f64(),
                 sum: 0.0,
-                rng: arrival_rng(seed),
+                rng: Box::new(arrival_rng(seed)),
             },
         };
         let mut schedule = Schedule {
@@ -128,8 +128,14 @@ fn arrival_rng(seed: u64) -> ChaCha8Rng {
 
 #[derive(Debug, Clone)]
 enum Gaps {
-    Equal { rate: Rate },
-    Exponential { mean_ns: f64, sum: f64, rng: ChaCha8Rng },
+    Equal {
+        rate: Rate,
+    },
+    Exponential {
+        mean_ns: f64,
+        sum: f64,
+        rng: Box<ChaCha8Rng>,
+    },
 }
 
 /// A cursor over a plan. Clones walk the same plan from where the original stood.
@@ -186,7 +192,7 @@ impl Schedule {
                 u64::try_from(at).unwrap_or(u64::MAX)
             }
             Gaps::Exponential { mean_ns, sum, rng } => {
-                let gap: f64 = Exp1.sample(rng);
+                let gap: f64 = Exp1.sample(rng.as_mut());
                 *sum += gap;
                 // Saturates, as a float-to-integer cast does.
                 (*sum * *mean_ns) as u64

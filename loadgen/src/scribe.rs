@@ -22,6 +22,9 @@ use crate::clock::RunClock;
 /// Batches that may wait: at ten a second, more than a minute and a half of a disk that stands still.
 const BACKLOG_BATCHES: usize = 1000;
 
+/// Takes events one by one.
+pub type EventSink = Box<dyn FnMut(&Event) -> io::Result<()> + Send>;
+
 /// Where the history goes.
 pub enum HistoryTarget {
     /// Nowhere.
@@ -29,7 +32,7 @@ pub enum HistoryTarget {
     /// Into [`crate::LoadOutcome::history`].
     Memory,
     /// Event by event to whoever this is; called on a thread of its own.
-    Stream(Box<dyn FnMut(&Event) -> io::Result<()> + Send>),
+    Stream(EventSink),
 }
 
 /// Where a run writes what does not fit into its outcome.

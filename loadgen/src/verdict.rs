@@ -57,7 +57,7 @@ pub fn judge(evidence: &Evidence) -> LoadVerdict {
         if share > CPU_SHARE_MAX {
             return LoadVerdict::GeneratorBound(format!(
                 "the generator used {:.0} % of its {cores} core(s) (limit {:.0} %): \
-                 lower the rate, or give it more threads",
+                 lower the rate, or spread the load over several generators",
                 share * 100.0,
                 CPU_SHARE_MAX * 100.0
             ));

@@ -1,0 +1,85 @@
+//! The command line of `loadgen`.
+//!
+//! Promises: the result goes to standard output, everything else to standard error; the exit code tells how it ended
+//! (see `--help`); an interrupted run is recorded as far as it came.
+
+mod args;
+mod progress;
+mod run_command;
+mod summary;
+mod units;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+
+/// The store returned values that nobody can have written.
+const DAMAGED: u8 = 1;
+const USAGE: u8 = 2;
+const ENVIRONMENT: u8 = 5;
+const GENERATOR_BOUND: u8 = 98;
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command line and tells how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Run(args) => run_command::run(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            // Standard error may be gone; the exit code still tells.
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            if failure.code == USAGE {
+                let usage = Cli::command()
+                    .find_subcommand_mut("run")
+                    .map(|run| run.render_usage());
+                let usage = usage.map(|usage| usage.to_string()).unwrap_or_default();
+                let _ = writeln!(
+                    io::stderr(),
+                    "\n{usage}\n\nFor more information, try `loadgen run --help`."
+                );
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+struct CommandError {
+    code: u8,
+    text: String,
+}
+
+impl CommandError {
+    fn usage(error: impl Into<Box<dyn Error>>) -> CommandError {
+        CommandError {
+            code: USAGE,
+            text: with_causes(error.into().as_ref()),
+        }
+    }
+
+    fn environment(error: impl Into<Box<dyn Error>>) -> CommandError {
+        CommandError {
+            code: ENVIRONMENT,
+            text: with_causes(error.into().as_ref()),
+        }
+    }
+}
+
+impl std::fmt::Display for CommandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,137 @@
+//! What a run came to, for a terminal and for a program: the record's own summary, and what only the generator knows.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use reports::record::{Load, Nanos, Percentiles, Run};
+use serde_json::{Value, json};
+
+use super::CommandError;
+use crate::run::LoadOutcome;
+use crate::scribe::function_name;
+
+/// Error texts shown for an operation.
+const ERRORS_MAX: usize = 5;
+
+pub(super) fn text(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option<&Path>) -> String {
+    let load = &outcome.load;
+    let mut lines = vec![reports::summary(run).trim_end().to_owned()];
+    lines.extend(scheduled(load));
+    lines.push(generator(outcome));
+    for (function, operation) in &load.operations {
+        let mut errors: Vec<_> = operation.errors.iter().collect();
+        errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let name = function_name(*function);
+        lines.extend(
+            errors
+                .iter()
+                .take(ERRORS_MAX)
+                .map(|(text, count)| format!("  {count} {name}: {text}")),
+        );
+        if errors.len() > ERRORS_MAX {
+            let rest: u64 = errors[ERRORS_MAX..].iter().map(|(_, count)| **count).sum();
+            lines.push(format!("  {rest} {name}: other errors, see load.json"));
+        }
+    }
+    if load.integrity_errors > 0 {
+        lines.push(format!(
+            "  DAMAGED: {} values came back that nobody can have written under their key; see history.jsonl",
+            load.integrity_errors
+        ));
+    }
+    if outcome.warmup.total() > 0 {
+        lines.push(format!(
+            "  warm-up: {} operations, in none of these numbers",
+            outcome.warmup.total()
+        ));
+    }
+    lines.push(format!("  record: {}", folder.display()));
+    lines.extend(page.map(|page| format!("  page:   {}", page.display())));
+    lines.join("\n") + "\n"
+}
+
+/// The 99th percentile of everything that was planned, which failures cannot improve.
+fn scheduled(load: &Load) -> Option<String> {
+    let parts: Vec<_> = load
+        .operations
+        .iter()
+        .filter_map(|(function, operation)| {
+            let p = operation.scheduled.as_ref()?;
+            let p99 = match p.p99 {
+                Some(p99) => human(p99),
+                None if p.count >= 1000 => "never (too many did not end ok)".into(),
+                None => format!("n/a (1000 operations needed, {} planned)", p.count),
+            };
+            Some(format!("{} {p99}", function_name(*function)))
+        })
+        .collect();
+    (!parts.is_empty()).then(|| format!("  p99 of all planned, ok or not: {}", parts.join(", ")))
+}
+
+fn generator(outcome: &LoadOutcome) -> String {
+    let load = &outcome.load;
+    let mut text = String::from("  generator:");
+    if let Some(lateness) = &outcome.lateness {
+        text += &format!(
+            " arrivals noticed late by p50 {}, p99 {};",
+            or_few(lateness.p50),
+            or_few(lateness.p99)
+        );
+    }
+    if let Some(cpu) = load.client_cpu {
+        let wall = outcome.ended.saturating_sub(outcome.begins).max(1);
+        text += &format!(" {:.0} % of a core;", cpu as f64 / wall as f64 * 100.0);
+    }
+    text += &format!(" {} redirects, {} retries", load.redirects, load.retries);
+    if outcome.queued > 0 {
+        text += &format!(
+            "; {} arrivals waited because too much was in flight",
+            outcome.queued
+        );
+    }
+    text
+}
+
+fn or_few(value: Option<Nanos>) -> String {
+    value.map_or_else(|| "n/a".into(), human)
+}
+
+/// Three digits are all that a histogram keeps.
+fn human(nanos: Nanos) -> String {
+    let unit = match nanos {
+        0..10_000 => 1,
+        10_000..10_000_000 => 1_000,
+        _ => 1_000_000,
+    };
+    humantime::format_duration(Duration::from_nanos(nanos / unit * unit)).to_string()
+}
+
+pub(super) fn json(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option<&Path>) -> Value {
+    let mut document = reports::summary_json(run);
+    document["folder"] = json!(folder);
+    document["page"] = json!(page);
+    document["generator"] = json!({
+        "lateness": outcome.lateness.as_ref().map(percentiles),
+        "latency": percentiles(&outcome.latency),
+        "cpu": outcome.load.client_cpu,
+        "queued": outcome.queued,
+        "redirects": outcome.load.redirects,
+        "retries": outcome.load.retries,
+        "warmup": outcome.warmup,
+    });
+    document
+}
+
+fn percentiles(percentiles: &Percentiles) -> Value {
+    json!(percentiles)
+}
+
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads us has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(CommandError::environment(error)),
+        Ok(()) => Ok(()),
+    }
+}
