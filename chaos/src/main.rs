@@ -1,3 +1,7 @@
-//! placeholder
+//! `chaos`: see `chaos --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chaos::cli::main()
+}

@@ -40,8 +40,14 @@ pub struct Watching {
 impl Watch {
     /// Begins to look at `nodes` (name and address). Times are those of `clock`.
     pub fn start(nodes: &[(String, String)], clock: RunClock) -> (Watch, Watching) {
-        let seen = Seen { samples: Vec::new(), latest: vec![None; nodes.len()], down: vec![false; nodes.len()] };
-        let watch = Watch { shared: Arc::new(Mutex::new(seen)) };
+        let seen = Seen {
+            samples: Vec::new(),
+            latest: vec![None; nodes.len()],
+            down: vec![false; nodes.len()],
+        };
+        let watch = Watch {
+            shared: Arc::new(Mutex::new(seen)),
+        };
         let mut tasks = JoinSet::new();
         for (number, (name, address)) in nodes.iter().enumerate() {
             tasks.spawn(look(watch.clone(), number, name.clone(), address.clone(), clock));
@@ -63,7 +69,10 @@ impl Watch {
     pub fn leader(&self) -> Option<usize> {
         let seen = self.lock();
         let leaders = seen.latest.iter().enumerate().filter_map(|(node, sample)| {
-            sample.as_ref().filter(|sample| sample.role == Role::Leader).map(|sample| (sample.term, node))
+            sample
+                .as_ref()
+                .filter(|sample| sample.role == Role::Leader)
+                .map(|sample| (sample.term, node))
         });
         leaders.max().map(|(_, node)| node)
     }
@@ -85,13 +94,19 @@ impl Watch {
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.shared.lock().expect("nobody panics while holding what was seen")
+        self.shared
+            .lock()
+            .expect("nobody panics while holding what was seen")
     }
 }
 
 async fn look(watch: Watch, number: usize, name: String, address: String, clock: RunClock) {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a loopback address is a valid endpoint");
-    let channel = endpoint.connect_timeout(ANSWER_TIMEOUT).tcp_nodelay(true).connect_lazy();
+    let endpoint =
+        Endpoint::from_shared(format!("http://{address}")).expect("a loopback address is a valid endpoint");
+    let channel = endpoint
+        .connect_timeout(ANSWER_TIMEOUT)
+        .tcp_nodelay(true)
+        .connect_lazy();
     let mut client = KeyValueServiceClient::new(channel);
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,7 +118,11 @@ async fn look(watch: Watch, number: usize, name: String, address: String, clock:
 }
 
 async fn ask(client: &mut KeyValueServiceClient<Channel>, name: &str, clock: RunClock) -> NodeSample {
-    let answer = timeout(ANSWER_TIMEOUT, client.get_cluster_status(GetClusterStatusRequest {})).await;
+    let answer = timeout(
+        ANSWER_TIMEOUT,
+        client.get_cluster_status(GetClusterStatusRequest {}),
+    )
+    .await;
     let time = clock.now();
     let Ok(Ok(answer)) = answer else {
         return NodeSample {

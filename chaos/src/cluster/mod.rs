@@ -115,14 +115,23 @@ pub struct Link {
 impl Link {
     /// Which stream of its proxy carries bytes from `node` to the other end.
     pub fn stream_from(&self, node: usize) -> Stream {
-        if self.from == Some(node) { Stream::Upstream } else { Stream::Downstream }
+        if self.from == Some(node) {
+            Stream::Upstream
+        } else {
+            Stream::Downstream
+        }
     }
 }
 
 impl Cluster {
     /// Makes all proxies and starts all nodes. On failure nothing is left running.
     pub async fn start(spec: &ClusterSpec, proxy: FaultProxy) -> Result<Cluster, ClusterError> {
-        let mut cluster = Cluster { nodes: Vec::new(), proxy, client_endpoints: Vec::new(), links: Vec::new() };
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            proxy,
+            client_endpoints: Vec::new(),
+            links: Vec::new(),
+        };
         match cluster.try_start(spec).await {
             Ok(()) => Ok(cluster),
             Err(error) => {
@@ -138,14 +147,19 @@ impl Cluster {
         for (to, port) in ports.iter().enumerate() {
             let upstream = format!("127.0.0.1:{port}");
             for from in (0..spec.nodes).filter(|from| *from != to) {
-                self.add_link(format!("{}-{}", name(from), name(to)), Some(from), to, &upstream).await?;
+                self.add_link(format!("{}-{}", name(from), name(to)), Some(from), to, &upstream)
+                    .await?;
             }
-            let client = self.add_link(format!("client-{}", name(to)), None, to, &upstream).await?;
+            let client = self
+                .add_link(format!("client-{}", name(to)), None, to, &upstream)
+                .await?;
             self.client_endpoints.push(client.to_string());
         }
         for (node, port) in ports.iter().enumerate() {
             let peers = self.links.iter().filter(|link| link.from == Some(node));
-            let peers: Vec<String> = peers.map(|link| format!("{}={}", name(link.to), link.address)).collect();
+            let peers: Vec<String> = peers
+                .map(|link| format!("{}={}", name(link.to), link.address))
+                .collect();
             let process = NodeProcess::prepare(spec, name(node), *port, &peers)?;
             self.nodes.push(process);
         }
@@ -166,7 +180,12 @@ impl Cluster {
         upstream: &str,
     ) -> Result<SocketAddr, ClusterError> {
         let address = self.proxy.create(&name, upstream).await?;
-        self.links.push(Link { name, from, to, address });
+        self.links.push(Link {
+            name,
+            from,
+            to,
+            address,
+        });
         Ok(address)
     }
 
@@ -215,5 +234,8 @@ impl Cluster {
 
 /// Makes a folder with all its parents.
 fn make_folder(path: &Path) -> Result<(), ClusterError> {
-    std::fs::create_dir_all(path).map_err(|source| ClusterError::Folder { path: path.to_owned(), source })
+    std::fs::create_dir_all(path).map_err(|source| ClusterError::Folder {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -15,7 +15,13 @@ pub(super) const RANGE: Range<u16> = 20_000..32_000;
 pub(super) fn free(count: usize) -> Result<Vec<u16>, ClusterError> {
     let start = (RandomState::new().build_hasher().finish() % RANGE.len() as u64) as u16;
     let candidates = (RANGE.start + start..RANGE.end).chain(RANGE.start..RANGE.start + start);
-    let free: Vec<u16> =
-        candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect();
-    if free.len() == count { Ok(free) } else { Err(ClusterError::NoPort) }
+    let free: Vec<u16> = candidates
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .take(count)
+        .collect();
+    if free.len() == count {
+        Ok(free)
+    } else {
+        Err(ClusterError::NoPort)
+    }
 }

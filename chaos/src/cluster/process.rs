@@ -74,7 +74,14 @@ impl NodeProcess {
         make_folder(&folder)?;
         let mut command = spec.command.clone();
         let data = folder.join("data");
-        let flags = ["--node-id", &name, "--port", &port.to_string(), "--data-dir", &data.display().to_string()];
+        let flags = [
+            "--node-id",
+            &name,
+            "--port",
+            &port.to_string(),
+            "--data-dir",
+            &data.display().to_string(),
+        ];
         command.extend(flags.map(str::to_owned));
         match peers {
             [] => command.push("--single-node".to_owned()),
@@ -83,7 +90,16 @@ impl NodeProcess {
         command.push("--exit-with-stdin".to_owned());
         command.extend(spec.node_arguments.iter().cloned());
         let log = folder.join("log");
-        Ok(NodeProcess { name, port, command, log, child: None, pid: None, paused: false, starts: 0 })
+        Ok(NodeProcess {
+            name,
+            port,
+            command,
+            log,
+            child: None,
+            pid: None,
+            paused: false,
+            starts: 0,
+        })
     }
 
     /// Its name.
@@ -232,7 +248,9 @@ impl NodeProcess {
     }
 
     fn signal(&self, signal: Signal) -> Result<i32, ClusterError> {
-        let pid = self.pid.ok_or_else(|| self.failed(format!("cannot get {signal}: it does not run")))?;
+        let pid = self
+            .pid
+            .ok_or_else(|| self.failed(format!("cannot get {signal}: it does not run")))?;
         kill(pid, signal).map_err(|error| self.failed(format!("cannot get {signal}: {error}")))?;
         Ok(pid.as_raw())
     }
@@ -255,11 +273,17 @@ impl NodeProcess {
 
     fn open_log(&self) -> Result<File, ClusterError> {
         let open = OpenOptions::new().create(true).append(true).open(&self.log);
-        open.map_err(|source| ClusterError::Folder { path: self.log.clone(), source })
+        open.map_err(|source| ClusterError::Folder {
+            path: self.log.clone(),
+            source,
+        })
     }
 
     fn failed(&self, what: String) -> ClusterError {
-        ClusterError::Process { node: self.name.clone(), what }
+        ClusterError::Process {
+            node: self.name.clone(),
+            what,
+        }
     }
 }
 

@@ -51,8 +51,17 @@ impl Change {
             What::Refuse if others.any(|other| other == self) => Ok(()),
             What::Refuse => proxy.set_enabled(&self.link, true).await,
             What::Toxic(toxic) => {
-                let present = proxy.proxy(&self.link).await?.toxics.iter().any(|active| active.name == toxic.name);
-                if present { proxy.remove_toxic(&self.link, &toxic.name).await } else { Ok(()) }
+                let present = proxy
+                    .proxy(&self.link)
+                    .await?
+                    .toxics
+                    .iter()
+                    .any(|active| active.name == toxic.name);
+                if present {
+                    proxy.remove_toxic(&self.link, &toxic.name).await
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -63,17 +72,31 @@ pub(super) fn changes(cluster: &Cluster, number: usize, action: Action, nodes: &
     let mut changes = Vec::new();
     for link in cluster.links() {
         let streams = streams(link, action, nodes);
-        let mut add = |what| changes.push(Change { link: link.name.clone(), address: link.address, what });
+        let mut add = |what| {
+            changes.push(Change {
+                link: link.name.clone(),
+                address: link.address,
+                what,
+            })
+        };
         if streams.is_empty() {
             continue;
         }
-        if matches!(action, Action::Partition { mode: Mode::Refuse, .. }) {
+        if matches!(
+            action,
+            Action::Partition {
+                mode: Mode::Refuse,
+                ..
+            }
+        ) {
             add(What::Refuse);
             continue;
         }
         for stream in streams {
             let kind = kind(action);
-            add(What::Toxic(Toxic::new(stream, kind).named(format!("fault{number}_{stream}"))));
+            add(What::Toxic(
+                Toxic::new(stream, kind).named(format!("fault{number}_{stream}")),
+            ));
         }
     }
     changes
@@ -81,12 +104,17 @@ pub(super) fn changes(cluster: &Cluster, number: usize, action: Action, nodes: &
 
 fn kind(action: Action) -> ToxicKind {
     match action {
-        Action::Partition { mode: Mode::Jam, .. } => ToxicKind::Latency { latency_ms: JAM_MS, jitter_ms: 0 },
+        Action::Partition { mode: Mode::Jam, .. } => ToxicKind::Latency {
+            latency_ms: JAM_MS,
+            jitter_ms: 0,
+        },
         Action::Latency { delay, jitter } => ToxicKind::Latency {
             latency_ms: delay.as_millis() as u64,
             jitter_ms: jitter.as_millis() as u64,
         },
-        Action::Bandwidth { bytes_per_second } => ToxicKind::Bandwidth { rate_kb_per_s: bytes_per_second.div_ceil(1000) },
+        Action::Bandwidth { bytes_per_second } => ToxicKind::Bandwidth {
+            rate_kb_per_s: bytes_per_second.div_ceil(1000),
+        },
         _ => ToxicKind::Timeout { timeout_ms: 0 },
     }
 }
@@ -95,19 +123,39 @@ fn kind(action: Action) -> ToxicKind {
 fn streams(link: &Link, action: Action, nodes: &[usize]) -> Vec<Stream> {
     let hit = |node: usize| nodes.contains(&node);
     let Some(from) = link.from else {
-        let clients = matches!(action, Action::Partition { shape: Shape::ClientsOnly, .. });
-        return if clients && hit(link.to) { Stream::BOTH.to_vec() } else { Vec::new() };
+        let clients = matches!(
+            action,
+            Action::Partition {
+                shape: Shape::ClientsOnly,
+                ..
+            }
+        );
+        return if clients && hit(link.to) {
+            Stream::BOTH.to_vec()
+        } else {
+            Vec::new()
+        };
     };
     match action {
-        Action::Partition { shape: Shape::ClientsOnly, .. } => Vec::new(),
+        Action::Partition {
+            shape: Shape::ClientsOnly,
+            ..
+        } => Vec::new(),
         // Between those who are hit and the rest; each side stays whole.
-        Action::Partition { shape: Shape::Split, .. } if hit(from) != hit(link.to) => Stream::BOTH.to_vec(),
+        Action::Partition {
+            shape: Shape::Split, ..
+        } if hit(from) != hit(link.to) => Stream::BOTH.to_vec(),
         // Whoever is hit can hear everybody and is heard by nobody.
-        Action::Partition { shape: Shape::OneWay, .. } if hit(from) != hit(link.to) => {
+        Action::Partition {
+            shape: Shape::OneWay, ..
+        } if hit(from) != hit(link.to) => {
             let mute = if hit(from) { from } else { link.to };
             vec![link.stream_from(mute)]
         }
-        Action::Partition { shape: Shape::Split | Shape::OneWay, .. } => Vec::new(),
+        Action::Partition {
+            shape: Shape::Split | Shape::OneWay,
+            ..
+        } => Vec::new(),
         // Every link of those who are hit, also among themselves.
         _ if hit(from) || hit(link.to) => Stream::BOTH.to_vec(),
         _ => Vec::new(),
@@ -133,7 +181,9 @@ impl Snapshot {
     pub(super) async fn difference(&self, cluster: &Cluster, action: Action) -> Option<Evidence> {
         let (mut dropped, mut held, mut cut, mut forwarded) = (0, 0, 0, 0);
         for (link, before) in &self.0 {
-            let Ok(Some(after)) = cluster.proxy().counters(link).await else { return None };
+            let Ok(Some(after)) = cluster.proxy().counters(link).await else {
+                return None;
+            };
             for stream in Stream::BOTH {
                 let (before, after) = (before.stream(stream), after.stream(stream));
                 dropped += after.dropped_bytes.saturating_sub(before.dropped_bytes);
@@ -147,14 +197,20 @@ impl Snapshot {
         }
         let links = self.0.len();
         let (what, effective) = match action {
-            Action::Partition { mode: Mode::Drop, .. } => {
-                (format!("{dropped} bytes were dropped on {links} links"), dropped > 0)
+            Action::Partition { mode: Mode::Drop, .. } => (
+                format!("{dropped} bytes were dropped on {links} links"),
+                dropped > 0,
+            ),
+            Action::Partition {
+                mode: Mode::Refuse, ..
+            } => (format!("{cut} connections were cut on {links} links"), cut > 0),
+            Action::Partition { mode: Mode::Jam, .. } => {
+                (format!("{held} bytes were held on {links} links"), held > 0)
             }
-            Action::Partition { mode: Mode::Refuse, .. } => {
-                (format!("{cut} connections were cut on {links} links"), cut > 0)
-            }
-            Action::Partition { mode: Mode::Jam, .. } => (format!("{held} bytes were held on {links} links"), held > 0),
-            _ => (format!("{forwarded} bytes passed {links} slowed links"), forwarded > 0),
+            _ => (
+                format!("{forwarded} bytes passed {links} slowed links"),
+                forwarded > 0,
+            ),
         };
         Some(Evidence { what, effective })
     }
@@ -165,11 +221,19 @@ mod tests {
     use super::*;
 
     fn link(from: Option<usize>, to: usize) -> Link {
-        Link { name: "link".into(), from, to, address: ([127, 0, 0, 1], 1).into() }
+        Link {
+            name: "link".into(),
+            from,
+            to,
+            address: ([127, 0, 0, 1], 1).into(),
+        }
     }
 
     fn partition(shape: Shape) -> Action {
-        Action::Partition { shape, mode: Mode::Drop }
+        Action::Partition {
+            shape,
+            mode: Mode::Drop,
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ mod probe;
 mod process;
 mod targets;
 
-use reports::record::{Evidence, FaultWindow, Recovery};
 use loadgen::RunClock;
+use reports::record::{Evidence, FaultWindow, Recovery};
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::scenario::{Action, PlannedFault};
@@ -42,7 +42,13 @@ struct Active {
 impl Injector {
     /// An injector whose choices follow from `dice`.
     pub fn new(watch: Watch, clock: RunClock, dice: Dice) -> Injector {
-        Injector { watch, clock, dice, active: Vec::new(), windows: Vec::new() }
+        Injector {
+            watch,
+            clock,
+            dice,
+            active: Vec::new(),
+            windows: Vec::new(),
+        }
     }
 
     /// Injects a fault. `planned` is its place in the plan, for [`Injector::heal`].
@@ -53,8 +59,14 @@ impl Injector {
         fault: &PlannedFault,
     ) -> Result<(), ClusterError> {
         let injecting = self.clock.now();
-        let nodes = self.dice.resolve(fault.target, cluster.nodes(), &self.watch).await;
-        let names: Vec<String> = nodes.iter().map(|node| cluster.nodes()[*node].name().to_owned()).collect();
+        let nodes = self
+            .dice
+            .resolve(fault.target, cluster.nodes(), &self.watch)
+            .await;
+        let names: Vec<String> = nodes
+            .iter()
+            .map(|node| cluster.nodes()[*node].name().to_owned())
+            .collect();
         let window = self.windows.len();
         self.windows.push(FaultWindow {
             kind: fault.action.name().to_owned(),
@@ -68,8 +80,14 @@ impl Injector {
             recovery: Recovery::default(),
         });
         if nodes.is_empty() {
-            let what = format!("no node could be found that is {}; nothing was done", fault.target);
-            self.windows[window].evidence.push(Evidence { what, effective: false });
+            let what = format!(
+                "no node could be found that is {}; nothing was done",
+                fault.target
+            );
+            self.windows[window].evidence.push(Evidence {
+                what,
+                effective: false,
+            });
             return Ok(());
         }
         let mut active = Active {
@@ -122,7 +140,9 @@ impl Injector {
 
     /// Ends a fault. One that was not injected, or has been healed, is healed already.
     pub async fn heal(&mut self, cluster: &mut Cluster, planned: usize) -> Result<(), ClusterError> {
-        let Some(at) = self.active.iter().position(|active| active.planned == planned) else { return Ok(()) };
+        let Some(at) = self.active.iter().position(|active| active.planned == planned) else {
+            return Ok(());
+        };
         let active = self.active.remove(at);
         self.windows[active.window].healing = Some(self.clock.now());
         let evidence = &mut self.windows[active.window].evidence;
@@ -162,12 +182,18 @@ impl Injector {
 fn label(fault: &PlannedFault, names: &[String]) -> String {
     let targets = names.join(" ");
     let asked = fault.target.to_string();
-    let whom = if asked == targets { targets } else { format!("{asked} {targets}") };
+    let whom = if asked == targets {
+        targets
+    } else {
+        format!("{asked} {targets}")
+    };
     match fault.action {
         Action::Kill | Action::Stop | Action::Pause => format!("{} {whom}", fault.action.name()),
         Action::Partition { shape, mode } => format!("{shape} {whom} ({mode})"),
         Action::Latency { delay, jitter } if jitter.is_zero() => format!("latency {whom} {delay:?}"),
         Action::Latency { delay, jitter } => format!("latency {whom} {delay:?} ± {jitter:?}"),
-        Action::Bandwidth { bytes_per_second } => format!("bandwidth {whom} {} kB/s", bytes_per_second / 1000),
+        Action::Bandwidth { bytes_per_second } => {
+            format!("bandwidth {whom} {} kB/s", bytes_per_second / 1000)
+        }
     }
 }

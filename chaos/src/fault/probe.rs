@@ -22,11 +22,7 @@ const SILENCE: Duration = Duration::from_millis(400);
 const LINKS_PROBED_MAX: usize = 2;
 
 /// Evidence that a fault on links is in force.
-pub(super) async fn effects(
-    cluster: &Cluster,
-    action: Action,
-    changes: &[Change],
-) -> Vec<Evidence> {
+pub(super) async fn effects(cluster: &Cluster, action: Action, changes: &[Change]) -> Vec<Evidence> {
     let mut links: Vec<&Change> = Vec::new();
     for change in changes {
         if links.iter().all(|known| known.link != change.link) {
@@ -39,7 +35,9 @@ pub(super) async fn effects(
     // Links whose far end has no process answer nobody, whatever the proxy does: they prove nothing.
     let alive = |change: &&&Change| {
         let link = cluster.links().iter().find(|link| link.name == change.link);
-        link.is_some_and(|link| cluster.nodes()[link.to].pid().is_some() && !cluster.nodes()[link.to].is_paused())
+        link.is_some_and(|link| {
+            cluster.nodes()[link.to].pid().is_some() && !cluster.nodes()[link.to].is_paused()
+        })
     };
     for change in links.iter().filter(alive).take(LINKS_PROBED_MAX) {
         evidence.push(probe(change, action).await);
@@ -61,21 +59,41 @@ async fn read_back(cluster: &Cluster, changes: &[Change]) -> Evidence {
         }
     }
     match missing[..] {
-        [] => Evidence { what: format!("read back from all proxies: {} changes in force", changes.len()), effective: true },
-        _ => Evidence { what: format!("not in force on {}", missing.join(", ")), effective: false },
+        [] => Evidence {
+            what: format!("read back from all proxies: {} changes in force", changes.len()),
+            effective: true,
+        },
+        _ => Evidence {
+            what: format!("not in force on {}", missing.join(", ")),
+            effective: false,
+        },
     }
 }
 
 async fn probe(change: &Change, action: Action) -> Evidence {
     let link = &change.link;
     match action {
-        Action::Partition { mode: Mode::Refuse, .. } => match tokio::net::TcpStream::connect(change.address).await {
-            Err(error) => Evidence { what: format!("a connection through {link} fails: {error}"), effective: true },
-            Ok(_) => Evidence { what: format!("a connection through {link} is accepted"), effective: false },
+        Action::Partition {
+            mode: Mode::Refuse, ..
+        } => match tokio::net::TcpStream::connect(change.address).await {
+            Err(error) => Evidence {
+                what: format!("a connection through {link} fails: {error}"),
+                effective: true,
+            },
+            Ok(_) => Evidence {
+                what: format!("a connection through {link} is accepted"),
+                effective: false,
+            },
         },
         Action::Partition { .. } => match status(change.address, SILENCE).await {
-            None => Evidence { what: format!("a request through {link} got no answer in {SILENCE:?}"), effective: true },
-            Some(took) => Evidence { what: format!("a request through {link} was answered in {took:.1?}"), effective: false },
+            None => Evidence {
+                what: format!("a request through {link} got no answer in {SILENCE:?}"),
+                effective: true,
+            },
+            Some(took) => Evidence {
+                what: format!("a request through {link} was answered in {took:.1?}"),
+                effective: false,
+            },
         },
         Action::Latency { delay, jitter } => {
             // There and back, each late by the delay, less what the jitter may take away.
@@ -83,10 +101,18 @@ async fn probe(change: &Change, action: Action) -> Evidence {
             let limit = 8 * (delay + jitter) + SILENCE;
             match status(change.address, limit).await {
                 Some(took) => {
-                    let what = format!("a request through {link} took {took:.1?}, at least {least:.1?} were asked for");
-                    Evidence { what, effective: took >= least }
+                    let what = format!(
+                        "a request through {link} took {took:.1?}, at least {least:.1?} were asked for"
+                    );
+                    Evidence {
+                        what,
+                        effective: took >= least,
+                    }
                 }
-                None => Evidence { what: format!("a request through {link} got no answer in {limit:.1?}"), effective: true },
+                None => Evidence {
+                    what: format!("a request through {link} got no answer in {limit:.1?}"),
+                    effective: true,
+                },
             }
         }
         Action::Bandwidth { bytes_per_second } => bandwidth(change, bytes_per_second).await,
@@ -97,7 +123,9 @@ async fn probe(change: &Change, action: Action) -> Evidence {
 /// How long a status request takes on a connection that is already open; nothing if it is not answered in time.
 async fn status(address: SocketAddr, limit: Duration) -> Option<Duration> {
     let asked = async {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?.tcp_nodelay(true);
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .ok()?
+            .tcp_nodelay(true);
         let mut client = KeyValueServiceClient::new(endpoint.connect().await.ok()?);
         client.get_cluster_status(GetClusterStatusRequest {}).await.ok()?;
         let start = Instant::now();
@@ -113,11 +141,16 @@ async fn bandwidth(change: &Change, bytes_per_second: u64) -> Evidence {
     let least = Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64).mul_f64(0.5);
     let limit = 20 * least + SILENCE;
     let sent = async {
-        let endpoint = Endpoint::from_shared(format!("http://{}", change.address)).ok()?.tcp_nodelay(true);
+        let endpoint = Endpoint::from_shared(format!("http://{}", change.address))
+            .ok()?
+            .tcp_nodelay(true);
         let mut client = KeyValueServiceClient::new(endpoint.connect().await.ok()?);
         client.get_cluster_status(GetClusterStatusRequest {}).await.ok()?;
         let start = Instant::now();
-        let put = PutRequest { key: String::new(), value: "x".repeat(bytes as usize) };
+        let put = PutRequest {
+            key: String::new(),
+            value: "x".repeat(bytes as usize),
+        };
         // The refusal is the answer: it comes when the whole request has arrived.
         let _ = client.put(put).await;
         Some(start.elapsed())
@@ -125,9 +158,16 @@ async fn bandwidth(change: &Change, bytes_per_second: u64) -> Evidence {
     let link = &change.link;
     match timeout(limit, sent).await.ok().flatten() {
         Some(took) => {
-            let what = format!("{bytes} bytes through {link} took {took:.1?}, at least {least:.1?} were expected");
-            Evidence { what, effective: took >= least }
+            let what =
+                format!("{bytes} bytes through {link} took {took:.1?}, at least {least:.1?} were expected");
+            Evidence {
+                what,
+                effective: took >= least,
+            }
         }
-        None => Evidence { what: format!("{bytes} bytes through {link} did not pass in {limit:.1?}"), effective: true },
+        None => Evidence {
+            what: format!("{bytes} bytes through {link} did not pass in {limit:.1?}"),
+            effective: true,
+        },
     }
 }

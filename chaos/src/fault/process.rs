@@ -21,8 +21,14 @@ pub(super) async fn kill(
         let pid = cluster.node_mut(node).kill().await?;
         watch.set_down(node, true);
         let led = if leader == Some(node) { ", which led," } else { "" };
-        let what = format!("process {pid} of {}{led} is gone by SIGKILL", cluster.nodes()[node].name());
-        evidence.push(Evidence { what, effective: true });
+        let what = format!(
+            "process {pid} of {}{led} is gone by SIGKILL",
+            cluster.nodes()[node].name()
+        );
+        evidence.push(Evidence {
+            what,
+            effective: true,
+        });
     }
     Ok(())
 }
@@ -40,8 +46,14 @@ pub(super) async fn stop(
         }
         let (pid, exit) = cluster.node_mut(node).stop().await?;
         watch.set_down(node, true);
-        let what = format!("process {pid} of {} stopped on SIGTERM with {exit}", cluster.nodes()[node].name());
-        evidence.push(Evidence { what, effective: true });
+        let what = format!(
+            "process {pid} of {} stopped on SIGTERM with {exit}",
+            cluster.nodes()[node].name()
+        );
+        evidence.push(Evidence {
+            what,
+            effective: true,
+        });
     }
     Ok(())
 }
@@ -57,8 +69,14 @@ pub(super) async fn pause(
             continue;
         }
         let pid = cluster.node_mut(node).pause().await?;
-        let what = format!("the system shows process {pid} of {} as stopped", cluster.nodes()[node].name());
-        evidence.push(Evidence { what, effective: true });
+        let what = format!(
+            "the system shows process {pid} of {} as stopped",
+            cluster.nodes()[node].name()
+        );
+        evidence.push(Evidence {
+            what,
+            effective: true,
+        });
     }
     Ok(())
 }
@@ -70,8 +88,11 @@ pub(super) async fn restart(
     watch: &Watch,
     evidence: &mut Vec<Evidence>,
 ) -> Result<(), ClusterError> {
-    let down: Vec<usize> =
-        nodes.iter().copied().filter(|node| cluster.nodes()[*node].pid().is_none()).collect();
+    let down: Vec<usize> = nodes
+        .iter()
+        .copied()
+        .filter(|node| cluster.nodes()[*node].pid().is_none())
+        .collect();
     for &node in &down {
         cluster.node_mut(node).start().await?;
     }
@@ -79,8 +100,15 @@ pub(super) async fn restart(
         cluster.node_mut(node).ready().await?;
         watch.set_down(node, false);
         let process = &cluster.nodes()[node];
-        let what = format!("{} is back as process {}", process.name(), process.pid().unwrap_or_default());
-        evidence.push(Evidence { what, effective: true });
+        let what = format!(
+            "{} is back as process {}",
+            process.name(),
+            process.pid().unwrap_or_default()
+        );
+        evidence.push(Evidence {
+            what,
+            effective: true,
+        });
     }
     Ok(())
 }
@@ -94,12 +122,18 @@ pub(super) async fn resume(
         if cluster.nodes()[node].is_paused() {
             let pid = cluster.node_mut(node).resume().await?;
             let what = format!("process {pid} of {} goes on", cluster.nodes()[node].name());
-            evidence.push(Evidence { what, effective: true });
+            evidence.push(Evidence {
+                what,
+                effective: true,
+            });
         }
     }
     Ok(())
 }
 
 fn absent(name: &str) -> Evidence {
-    Evidence { what: format!("{name} had no process at that moment; nothing was done to it"), effective: false }
+    Evidence {
+        what: format!("{name} had no process at that moment; nothing was done to it"),
+        effective: false,
+    }
 }

@@ -25,7 +25,12 @@ impl Dice {
     }
 
     /// Nodes that are `target` now, in ascending order; none if there is none, such as a leader that does not come.
-    pub(super) async fn resolve(&mut self, target: Target, nodes: &[NodeProcess], watch: &Watch) -> Vec<usize> {
+    pub(super) async fn resolve(
+        &mut self,
+        target: Target,
+        nodes: &[NodeProcess],
+        watch: &Watch,
+    ) -> Vec<usize> {
         let everybody = 0..nodes.len();
         match target {
             Target::All => everybody.collect(),
