@@ -21,7 +21,7 @@ const BAR: f64 = 17.0;
 const ROWS_MAX: usize = 24;
 
 /// Rows of a folded table.
-const TABLE_ROWS_MAX: usize = 500;
+const TABLE_ROWS_MAX: usize = 2000;
 
 /// Faults by kind, and the phases of the run.
 pub(super) fn faults(timeline: &Timeline, time: &TimeAxis) -> Figure {
@@ -82,16 +82,24 @@ pub(super) fn faults(timeline: &Timeline, time: &TimeAxis) -> Figure {
                 .iter()
                 .enumerate()
                 .take(TABLE_ROWS_MAX)
-                .map(|(n, f)| (None, fault_cells(n, f)))
+                .map(|(n, f)| ((f.injecting, f.healed.unwrap_or(time.end)), fault_cells(n, f)))
                 .collect(),
-            left_out: (hidden > 0).then(|| {
-                format!(
-                    "{} not drawn for want of room.",
-                    format::plural(hidden as u64, "fault")
-                )
-            }),
+            left_out: left_out(hidden, timeline.faults.len().saturating_sub(TABLE_ROWS_MAX)),
         },
     }
+}
+
+fn left_out(not_drawn: usize, not_listed: usize) -> Option<String> {
+    let parts = [
+        (not_drawn, "not drawn for want of room"),
+        (not_listed, "not listed"),
+    ];
+    let said: Vec<String> = parts
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, how)| format!("{} {how}", format::plural(n as u64, "fault")))
+        .collect();
+    (!said.is_empty()).then(|| format!("{}; all are in timeline.json.", said.join(", ")))
 }
 
 struct FaultRow<'a> {
@@ -436,7 +444,7 @@ fn table_rows(ribbons: &[(String, Vec<Segment>)]) -> Vec<Row> {
         };
         let times = [format::moment(s.from), format::moment(s.to)];
         let rest = [node.clone(), format::role(s.role).to_owned(), term];
-        (None, times.into_iter().chain(rest).collect())
+        ((s.from, s.to), times.into_iter().chain(rest).collect())
     });
     rows.collect()
 }

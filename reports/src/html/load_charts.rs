@@ -208,7 +208,7 @@ fn throughput_table(slots: &[Slot], offered: bool) -> Table {
         let planned = offered.then(|| format::grouped(s.planned));
         let times = [format::moment(s.start), format::moment(s.end)];
         (
-            Some((s.start, s.end)),
+            (s.start, s.end),
             times.into_iter().chain(planned).chain(counts).collect(),
         )
     });
@@ -337,7 +337,7 @@ fn latency_table(slots: &[Slot], has_p99: bool) -> Table {
         cells.extend([cell(l.p50), cell(l.p90)]);
         cells.extend(has_p99.then(|| cell(l.p99)));
         cells.push(cell(l.max));
-        (Some((s.start, s.end)), cells)
+        ((s.start, s.end), cells)
     });
     Table {
         head,
