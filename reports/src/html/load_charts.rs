@@ -320,7 +320,7 @@ fn latency_summary(traffic: &Traffic<'_>, slots: &[Slot], has_p99: bool) -> Stri
 }
 
 fn latency_table(slots: &[Slot], has_p99: bool) -> Table {
-    let mut head = ["from", "to", "ok", "p50", "p90", "p99", "max"]
+    let mut head = ["from", "to", "samples", "p50", "p90", "p99", "max"]
         .map(Column::Number)
         .to_vec();
     if !has_p99 {

@@ -79,6 +79,7 @@ fn body(run: &Run, headline: &Headline) -> Markup {
             @if !timeline.faults.is_empty() { (tables::faults(&timeline.faults)) }
             @if let Some(traffic) = traffic.as_ref().filter(|t| !t.operations.is_empty()) {
                 (tables::percentiles(traffic))
+                @if let Some(effort) = view::effort(run, traffic) { p.muted.after { (effort) } }
                 @if let Some(errors) = tables::errors(traffic) { (errors) }
             }
             @if let Some(manifest) = &run.manifest { (tables::environment(manifest)) }

@@ -43,12 +43,11 @@
     for (const chart of charts) {
       chart.line.setAttribute("x1", place);
       chart.line.setAttribute("x2", place);
-      for (const row of chart.rows) {
-        if (Number(row.dataset.a) <= now && now < Number(row.dataset.b)) {
-          const item = document.createElement("div");
-          item.textContent = sentence(chart, row);
-          box.append(item);
-        }
+      const there = chart.rows.filter((row) => Number(row.dataset.a) <= now && now < Number(row.dataset.b));
+      for (const text of there.map((row) => sentence(chart, row)).sort()) {
+        const item = document.createElement("div");
+        item.textContent = text;
+        box.append(item);
       }
     }
     document.body.classList.add("pointing");
