@@ -341,79 +341,112 @@ pub(crate) struct KeyNumber {
 
 /// The numbers that tell the run in ten seconds; what there is none of is left out.
 pub(crate) fn key_numbers(run: &Run, traffic: Option<&Traffic<'_>>) -> Vec<KeyNumber> {
-    let mut numbers = Vec::new();
-    let mut add = |name, value, detail| numbers.push(KeyNumber { name, value, detail });
-    if let Some(t) = traffic {
-        let all = t.counts.total();
-        add(
-            "acknowledged",
-            format::grouped(t.counts.ok),
-            format!(
-                "{} of {} operations",
-                format::share(t.counts.ok, all),
-                format::grouped(all)
-            ),
-        );
-        if let Some(rate) = t.ok_rate() {
-            let offered = t
-                .rate
-                .map_or_else(String::new, |r| format!("{} offered", format::rate(r)));
-            add("throughput", format::rate(rate), offered);
-        }
-        let lost = all.saturating_sub(t.counts.ok);
-        let kinds = [
-            (t.counts.failed, "failed"),
-            (t.counts.unknown, "unknown"),
-            (t.counts.unsent, "unsent"),
-        ];
-        let named: Vec<String> = kinds
-            .iter()
-            .filter(|k| k.0 > 0)
-            .map(|(n, kind)| format!("{} {kind}", format::grouped(*n)))
-            .collect();
-        add("not acknowledged", format::grouped(lost), named.join(", "));
-        if let Some((f, p)) = t.main_operation() {
-            let kind = if t.measure == Measure::Response {
-                "response"
-            } else {
-                "service"
-            };
-            let of = format!("{kind} time, {}", format::function(f));
-            for (name, value) in [("p50", p.p50), ("p99", p.p99), ("slowest", p.max)] {
-                if let Some(value) = value {
-                    add(name, format::duration(value), of.clone());
-                }
-            }
-        }
-    }
     let faults = run.timeline.as_ref().map_or(&[][..], |t| &t.faults);
-    if !faults.is_empty() {
-        let real = faults.iter().filter(|f| effective(f)).count() as u64;
-        let all = faults.len() as u64;
-        let detail = if real == all {
-            "all with a measured effect".into()
-        } else {
-            format!("{real} with a measured effect")
-        };
-        add("faults", format::grouped(all), detail);
-        if let Some((time, fault)) = slowest(run, |f| f.recovery.first_write) {
-            add(
-                "slowest to first write",
-                format::duration(time),
-                fault.label.clone(),
-            );
-        }
-    }
-    if let Some((length, began)) = traffic.and_then(|t| t.longest_write_gap) {
-        add(
-            "longest write gap",
-            format::duration(length),
-            format!("from {}", format::moment(began)),
-        );
-    }
+    let mut numbers = traffic.map_or_else(Vec::new, traffic_numbers);
     if !faults.is_empty() {
         // A page about faults is about recovery: of the latencies the median can go.
         numbers.retain(|n| n.name != "p50");
+        numbers.extend(fault_numbers(run, faults));
+    }
+    if let Some((length, began)) = traffic.and_then(|t| t.longest_write_gap) {
+        let detail = format!("from {}", format::moment(began));
+        numbers.push(KeyNumber {
+            name: "longest write gap",
+            value: format::duration(length),
+            detail,
+        });
     }
     numbers
+}
+
+fn traffic_numbers(t: &Traffic<'_>) -> Vec<KeyNumber> {
+    let all = t.counts.total();
+    let kinds = [
+        (t.counts.failed, "failed"),
+        (t.counts.unknown, "unknown"),
+        (t.counts.unsent, "unsent"),
+    ];
+    let lost = kinds
+        .iter()
+        .filter(|k| k.0 > 0)
+        .map(|(n, kind)| format!("{} {kind}", format::grouped(*n)));
+    let mut numbers = vec![KeyNumber {
+        name: "acknowledged",
+        value: format::grouped(t.counts.ok),
+        detail: format!(
+            "{} of {} operations",
+            format::share(t.counts.ok, all),
+            format::grouped(all)
+        ),
+    }];
+    if let Some(rate) = t.ok_rate() {
+        let detail = t
+            .rate
+            .map_or_else(String::new, |r| format!("{} offered", format::rate(r)));
+        numbers.push(KeyNumber {
+            name: "throughput",
+            value: format::rate(rate),
+            detail,
+        });
+    }
+    numbers.push(KeyNumber {
+        name: "not acknowledged",
+        value: format::grouped(all.saturating_sub(t.counts.ok)),
+        detail: lost.collect::<Vec<_>>().join(", "),
+    });
+    if let Some((f, p)) = t.main_operation() {
+        let kind = if t.measure == Measure::Response {
+            "response"
+        } else {
+            "service"
+        };
+        for (name, value) in [("p50", p.p50), ("p99", p.p99), ("slowest", p.max)] {
+            numbers.extend(value.map(|value| KeyNumber {
+                name,
+                value: format::duration(value),
+                detail: format!("{kind} time, {}", format::function(f)),
+            }));
+        }
+    }
+    numbers
+}
+
+fn fault_numbers(run: &Run, faults: &[FaultWindow]) -> Vec<KeyNumber> {
+    let (real, all) = (
+        faults.iter().filter(|f| effective(f)).count() as u64,
+        faults.len() as u64,
+    );
+    let detail = if real == all {
+        "all with a measured effect".into()
+    } else {
+        format!("{} with a measured effect", format::grouped(real))
+    };
+    let mut numbers = vec![KeyNumber {
+        name: "faults",
+        value: format::grouped(all),
+        detail,
+    }];
+    numbers.extend(
+        slowest(run, |f| f.recovery.first_write).map(|(time, fault)| KeyNumber {
+            name: "slowest to first write",
+            value: format::duration(time),
+            detail: fault.label.clone(),
+        }),
+    );
+    numbers
+}
+
+/// How the generator got there, in a sentence: attempts beyond the first, and its own processor time.
+pub(crate) fn effort(run: &Run, traffic: &Traffic<'_>) -> Option<String> {
+    let load = run.load.as_ref()?;
+    let mut text = format!(
+        "{} because a node redirected, {} for other reasons.",
+        format::plural(load.redirects, "further attempt"),
+        format::grouped(load.retries)
+    );
+    if let Some(cpu) = load.client_cpu.filter(|_| traffic.duration > 0) {
+        let cores = cpu as f64 / traffic.duration as f64;
+        text += &format!(" The generator itself kept {cores:.2} processors busy.");
+    }
+    Some(text)
 }

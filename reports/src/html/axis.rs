@@ -75,12 +75,6 @@ fn time_step(span: Nanos) -> Nanos {
 }
 
 fn time_label(time: Nanos, step: Nanos) -> String {
-    let (unit, size): (&str, Nanos) = match step {
-        0..1_000 => ("ns", 1),
-        1_000..1_000_000 => ("µs", 1_000),
-        1_000_000..100_000_000 => ("ms", 1_000_000),
-        _ => ("s", 1_000_000_000),
-    };
     let seconds = time / 1_000_000_000;
     if step >= 60_000_000_000 {
         return match (seconds / 3600, seconds / 60 % 60) {
@@ -88,10 +82,22 @@ fn time_label(time: Nanos, step: Nanos) -> String {
             (hours, minutes) => format!("{hours}:{minutes:02} h"),
         };
     }
-    if time.is_multiple_of(size) {
-        format!("{} {unit}", format::grouped(time / size))
-    } else {
-        format!("{:.1} {unit}", time as f64 / size as f64)
+    let (unit, size): (&str, Nanos) = match step {
+        0..1_000 => ("µs", 1_000),
+        1_000..100_000_000 => ("ms", 1_000_000),
+        _ => ("s", 1_000_000_000),
+    };
+    // As many decimals as it takes to tell one tick from the next.
+    let mut decimals = 0;
+    let mut told = size;
+    while told > step {
+        decimals += 1;
+        told /= 10;
+    }
+    let whole = format::grouped(time / size);
+    match decimals {
+        0 => format!("{whole} {unit}"),
+        _ => format!("{whole}.{:0decimals$} {unit}", time % size / told.max(1)),
     }
 }
 
@@ -137,6 +143,7 @@ impl ValueAxis {
         let mut values: Vec<f64> = round_125(low, high).collect();
         if values.len() > 8 {
             values.retain(|v| (v.log10() - v.log10().round()).abs() < 1e-9);
+            values = values.iter().copied().step_by(values.len().div_ceil(8)).collect();
         }
         let ticks = values.into_iter().map(|v| (v, tick_duration(v))).collect();
         ValueAxis {
@@ -238,12 +245,14 @@ mod tests {
             labels(TimeAxis::new(0, 30_000_000_000)),
             ["0 s", "5 s", "10 s", "15 s", "20 s", "25 s", "30 s"]
         );
-        assert_eq!(labels(TimeAxis::new(0, 2_000_000_000))[1], "0.2 s");
+        assert_eq!(labels(TimeAxis::new(0, 2_000_000_000))[..2], ["0.0 s", "0.2 s"]);
         assert_eq!(
             labels(TimeAxis::new(12_031_000_000, 12_034_000_000))[0],
-            "12,031 ms"
+            "12,031.0 ms"
         );
         assert_eq!(labels(TimeAxis::new(0, 1_800_000_000_000))[1], "5 min");
+        assert_eq!(labels(TimeAxis::new(0, 40_000_000))[1], "5 ms");
+        assert_eq!(labels(TimeAxis::new(0, 3))[..2], ["0.000 µs", "0.001 µs"]);
     }
 
     #[test]

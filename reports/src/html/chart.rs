@@ -27,19 +27,50 @@ pub(super) struct Figure {
     pub(super) table: Table,
 }
 
-/// Data of a chart. A row that stands for a stretch of the run says from when to when.
+/// Data of a chart. Every row says from when to when in the run it holds.
 pub(super) struct Table {
-    pub(super) head: Vec<&'static str>,
+    pub(super) head: Vec<Column>,
     pub(super) rows: Vec<Row>,
     /// What was left out, if anything.
     pub(super) left_out: Option<String>,
 }
 
+/// Heading of a column, which also says how its cells are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    /// Left, and may wrap.
+    Text(&'static str),
+    /// Right, never wraps.
+    Number(&'static str),
+}
+
+impl Column {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Column::Text(name) | Column::Number(name) => name,
+        }
+    }
+
+    fn class(self) -> &'static str {
+        match self {
+            Column::Text(_) => "text",
+            Column::Number(_) => "number",
+        }
+    }
+}
+
+/// The head of a table.
+pub(super) fn head(columns: &[Column]) -> Markup {
+    html! {
+        thead { tr { @for column in columns { th.(column.class()) scope="col" { (column.name()) } } } }
+    }
+}
+
 /// Cells, and the stretch of the run that they are about.
-pub(super) type Row = (Option<(Nanos, Nanos)>, Vec<String>);
+pub(super) type Row = ((Nanos, Nanos), Vec<String>);
 
 impl Figure {
-    pub(super) fn markup(&self) -> Markup {
+    pub(super) fn markup(&self, time: &TimeAxis) -> Markup {
         let (title_id, desc_id) = (format!("{}-title", self.id), format!("{}-desc", self.id));
         html! {
             figure id=(self.id) {
@@ -49,7 +80,7 @@ impl Figure {
                     (self.legend)
                 }
                 svg.plot viewBox=(format!("0 0 {} {}", px(WIDTH), px(self.height))) role="img"
-                    aria-labelledby=(format!("{title_id} {desc_id}")) data-table=(format!("{}-data", self.id)) {
+                    aria-labelledby=(format!("{title_id} {desc_id}")) data-table=(format!("{}-data", self.id)) data-axis=(time.end / 1_000_000) {
                     title id=(title_id) { (self.heading) }
                     desc id=(desc_id) { (self.summary) }
                     (self.body)
@@ -70,11 +101,11 @@ impl Table {
         html! {
             div.scroll {
                 table.data id=(id) {
-                    thead { tr { @for name in &self.head { th scope="col" { (name) } } } }
+                    (head(&self.head))
                     tbody {
-                        @for (stretch, cells) in &self.rows {
-                            tr data-a=[stretch.map(|s| s.0 / 1_000_000)] data-b=[stretch.map(|s| s.1 / 1_000_000)] {
-                                @for cell in cells { td { (cell) } }
+                        @for ((from, to), cells) in &self.rows {
+                            tr data-a=(from / 1_000_000) data-b=(to / 1_000_000) {
+                                @for (cell, column) in cells.iter().zip(&self.head) { td.(column.class()) { (cell) } }
                             }
                         }
                     }

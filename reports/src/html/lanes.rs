@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::axis::{LEFT, RIGHT, TimeAxis, px};
-use super::chart::{self, FaultSpan, Figure, Row, TIME_LABELS, Table};
+use super::chart::{self, Column, FaultSpan, Figure, Row, TIME_LABELS, Table};
 use crate::format;
 use crate::record::{FaultWindow, Nanos, NodeInfo, NodeSample, Phase, Role, Timeline};
 use crate::view::rival_leaders;
@@ -21,7 +21,7 @@ const BAR: f64 = 17.0;
 const ROWS_MAX: usize = 24;
 
 /// Rows of a folded table.
-const TABLE_ROWS_MAX: usize = 500;
+const TABLE_ROWS_MAX: usize = 2000;
 
 /// Faults by kind, and the phases of the run.
 pub(super) fn faults(timeline: &Timeline, time: &TimeAxis) -> Figure {
@@ -37,7 +37,8 @@ pub(super) fn faults(timeline: &Timeline, time: &TimeAxis) -> Figure {
             @if row.first_of_kind { (row_name(row.kind, top)) }
             @for (place, number) in row.faults.iter().enumerate() {
                 @let next = row.faults.get(place + 1).map_or(RIGHT, |n| time.x(timeline.faults[*n].injecting));
-                (fault_bar(*number, &timeline.faults[*number], time, top, next))
+                @let before = place.checked_sub(1).map(|before| &timeline.faults[row.faults[before]]);
+                (fault_bar(*number, &timeline.faults[*number], before.is_none(), next, time, top))
             }
         }
     };
@@ -68,22 +69,37 @@ pub(super) fn faults(timeline: &Timeline, time: &TimeAxis) -> Figure {
              chart; numbers lead to the table of faults below."
         },
         table: Table {
-            head: vec!["#", "fault", "injecting", "in force", "healing", "healed"],
+            head: vec![
+                Column::Number("#"),
+                Column::Text("fault"),
+                Column::Number("injecting"),
+                Column::Number("in force"),
+                Column::Number("healing"),
+                Column::Number("healed"),
+            ],
             rows: timeline
                 .faults
                 .iter()
                 .enumerate()
                 .take(TABLE_ROWS_MAX)
-                .map(|(n, f)| (None, fault_cells(n, f)))
+                .map(|(n, f)| ((f.injecting, f.healed.unwrap_or(time.end)), fault_cells(n, f)))
                 .collect(),
-            left_out: (hidden > 0).then(|| {
-                format!(
-                    "{} not drawn for want of room.",
-                    format::plural(hidden as u64, "fault")
-                )
-            }),
+            left_out: left_out(hidden, timeline.faults.len().saturating_sub(TABLE_ROWS_MAX)),
         },
     }
+}
+
+fn left_out(not_drawn: usize, not_listed: usize) -> Option<String> {
+    let parts = [
+        (not_drawn, "not drawn for want of room"),
+        (not_listed, "not listed"),
+    ];
+    let said: Vec<String> = parts
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, how)| format!("{} {how}", format::plural(n as u64, "fault")))
+        .collect();
+    (!said.is_empty()).then(|| format!("{}; all are in timeline.json.", said.join(", ")))
 }
 
 struct FaultRow<'a> {
@@ -128,25 +144,27 @@ fn fault_rows(faults: &[FaultWindow]) -> (Vec<FaultRow<'_>>, usize) {
     (rows, hidden)
 }
 
-fn fault_bar(number: usize, fault: &FaultWindow, time: &TimeAxis, top: f64, next_x: f64) -> Markup {
+fn fault_bar(
+    number: usize,
+    fault: &FaultWindow,
+    first_in_row: bool,
+    next_x: f64,
+    time: &TimeAxis,
+    top: f64,
+) -> Markup {
     let span = FaultSpan::of(fault, time.end);
     let (x, width) = chart::stretch(time, span.from, span.to);
     let end = x + width;
     let long = format!("#{} {}", number + 1, fault.label);
     let short = format!("#{}", number + 1);
-    // Inside the bar if it fits, else behind it, else only the number.
-    let room_behind = next_x - end - 8.0;
-    let (text_x, text, inside) = if text_width(&long) + 10.0 < width {
-        (x + 5.0, Some(long.as_str()), true)
-    } else if text_width(&long) < room_behind {
-        (end + 4.0, Some(long.as_str()), false)
-    } else if text_width(&short) + 6.0 < width {
-        (x + 3.0, Some(short.as_str()), true)
-    } else if text_width(&short) < room_behind {
-        (end + 3.0, Some(short.as_str()), false)
-    } else {
-        (x, None, false)
-    };
+    let label = place_label(
+        &long,
+        &short,
+        x,
+        end,
+        if first_in_row { x - LEFT } else { 0.0 },
+        next_x - end,
+    );
     html! {
         g.fault {
             title { (long) ", " (chart::window(fault)) }
@@ -155,11 +173,56 @@ fn fault_bar(number: usize, fault: &FaultWindow, time: &TimeAxis, top: f64, next
                 @let (x, width) = chart::stretch(time, from, to);
                 rect.fault-solid x=(px(x)) y=(px(top)) width=(px(width)) height=(px(BAR)) rx="2" {}
             }
-            @if let Some(text) = text {
-                text.(if inside { "on-bar" } else { "beside" }) x=(px(text_x)) y=(px(top + 12.5)) { (text) }
+            @if let Some(label) = label {
+                text.(label.class) x=(px(label.x)) y=(px(top + 12.5)) text-anchor=(label.anchor) { (label.text) }
             }
         }
     }
+}
+
+struct Label<'a> {
+    text: &'a str,
+    x: f64,
+    anchor: &'static str,
+    class: &'static str,
+}
+
+/// Inside the bar if the text fits, else behind or before it, else the short text, else nothing.
+fn place_label<'a>(
+    long: &'a str,
+    short: &'a str,
+    start: f64,
+    end: f64,
+    room_before: f64,
+    room_behind: f64,
+) -> Option<Label<'a>> {
+    [long, short].into_iter().find_map(|text| {
+        let needed = text_width(text) + 8.0;
+        if needed < end - start {
+            Some(Label {
+                text,
+                x: start + 4.0,
+                anchor: "start",
+                class: "on-bar",
+            })
+        } else if needed < room_behind {
+            Some(Label {
+                text,
+                x: end + 4.0,
+                anchor: "start",
+                class: "beside",
+            })
+        } else if needed < room_before {
+            Some(Label {
+                text,
+                x: start - 4.0,
+                anchor: "end",
+                class: "beside",
+            })
+        } else {
+            None
+        }
+    })
 }
 
 fn phases(phases: &[Phase], time: &TimeAxis, top: f64) -> Markup {
@@ -220,7 +283,7 @@ pub(super) fn nodes(timeline: &Timeline, known: &[NodeInfo], time: &TimeAxis) ->
         Role::Down,
         Role::Unreachable,
     ];
-    let seen = |role: Role| ribbons.values().flatten().any(|s| s.role == role);
+    let seen = |role: Role| ribbons.iter().flat_map(|(_, s)| s).any(|s| s.role == role);
     let rows: Vec<_> = table_rows(&ribbons);
     let hidden = rows.len().saturating_sub(TABLE_ROWS_MAX);
     Some(Figure {
@@ -243,7 +306,13 @@ pub(super) fn nodes(timeline: &Timeline, known: &[NodeInfo], time: &TimeAxis) ->
              being seen in it."
         },
         table: Table {
-            head: vec!["from", "to", "node", "role", "term"],
+            head: vec![
+                Column::Number("from"),
+                Column::Number("to"),
+                Column::Text("node"),
+                Column::Text("role"),
+                Column::Number("term"),
+            ],
             rows: rows.into_iter().take(TABLE_ROWS_MAX).collect(),
             left_out: (hidden > 0).then(|| format!("{} more rows.", format::grouped(hidden as u64))),
         },
@@ -259,19 +328,26 @@ struct Segment {
     incarnation: Option<String>,
 }
 
-fn ribbons(samples: &[NodeSample], known: &[NodeInfo]) -> BTreeMap<String, Vec<Segment>> {
-    let mut by_node: BTreeMap<String, Vec<&NodeSample>> = BTreeMap::new();
+/// In the order of the manifest; a node that only the samples know comes last.
+fn ribbons(samples: &[NodeSample], known: &[NodeInfo]) -> Vec<(String, Vec<Segment>)> {
+    let mut by_node: BTreeMap<&str, Vec<&NodeSample>> = BTreeMap::new();
     for sample in samples {
-        by_node.entry(sample.node.clone()).or_default().push(sample);
+        by_node.entry(&sample.node).or_default().push(sample);
     }
-    if !by_node.is_empty() {
-        for node in known {
-            by_node.entry(node.id.clone()).or_default();
-        }
+    if by_node.is_empty() {
+        return Vec::new();
     }
-    let all = by_node.into_iter().map(|(node, mut samples)| {
+    let mut order: Vec<&str> = known.iter().map(|node| node.id.as_str()).collect();
+    order.extend(
+        by_node
+            .keys()
+            .copied()
+            .filter(|node| !known.iter().any(|k| k.id == *node)),
+    );
+    let all = order.into_iter().map(|node| {
+        let mut samples = by_node.remove(node).unwrap_or_default();
         samples.sort_by_key(|s| s.time);
-        (node, segments(&samples))
+        (node.to_owned(), segments(&samples))
     });
     all.collect()
 }
@@ -320,11 +396,13 @@ fn ribbon_segment(
     let (x, width) = chart::stretch(time, segment.from, segment.to);
     let answered = !matches!(segment.role, Role::Down | Role::Unreachable);
     let term_changed = answered && before.is_none_or(|b| b.term != segment.term || before_was_silent(b));
+    let news =
+        term_changed || (segment.role == Role::Leader && before.is_none_or(|b| b.role != Role::Leader));
     let long = format!("{} t{}", format::role(segment.role), segment.term);
     let short = format!("t{}", segment.term);
     let label = [long, short]
         .into_iter()
-        .find(|text| term_changed && text_width(text) + 8.0 < width);
+        .find(|text| news && text_width(text) + 8.0 < width);
     let restarted = match (before.and_then(|b| b.incarnation.as_ref()), &segment.incarnation) {
         (Some(old), Some(new)) => old != new,
         (None, Some(_)) => before.is_some(),
@@ -352,7 +430,7 @@ fn before_was_silent(before: &Segment) -> bool {
     matches!(before.role, Role::Down | Role::Unreachable)
 }
 
-fn table_rows(ribbons: &BTreeMap<String, Vec<Segment>>) -> Vec<Row> {
+fn table_rows(ribbons: &[(String, Vec<Segment>)]) -> Vec<Row> {
     let mut all: Vec<(&String, &Segment)> = ribbons
         .iter()
         .flat_map(|(n, s)| s.iter().map(move |s| (n, s)))
@@ -366,7 +444,7 @@ fn table_rows(ribbons: &BTreeMap<String, Vec<Segment>>) -> Vec<Row> {
         };
         let times = [format::moment(s.from), format::moment(s.to)];
         let rest = [node.clone(), format::role(s.role).to_owned(), term];
-        (None, times.into_iter().chain(rest).collect())
+        ((s.from, s.to), times.into_iter().chain(rest).collect())
     });
     rows.collect()
 }
@@ -431,7 +509,7 @@ fn row_name(name: &str, top: f64) -> Markup {
 
 /// Width of a label in the drawing, on the safe side.
 pub(super) fn text_width(text: &str) -> f64 {
-    text.chars().count() as f64 * 6.3
+    text.chars().count() as f64 * 6.0
 }
 
 #[cfg(test)]

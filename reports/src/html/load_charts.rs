@@ -7,7 +7,7 @@
 use maud::{Markup, html};
 
 use super::axis::{RIGHT, TimeAxis, ValueAxis, px};
-use super::chart::{self, Figure, TIME_LABELS, Table};
+use super::chart::{self, Column, Figure, TIME_LABELS, Table};
 use crate::format;
 use crate::record::{Counts, FaultWindow, Interval, Measure, Nanos, Percentiles};
 use crate::view::{Traffic, seconds};
@@ -135,13 +135,14 @@ pub(super) fn throughput(
     };
     let body = html! {
         defs { (chart::clip("throughput-clip", TOP, HEIGHT)) }
-        (chart::fault_bands(faults, time, TOP, HEIGHT))
         (chart::value_grid(&axis))
         (chart::time_grid(time, TOP, BOTTOM))
         g clip-path="url(#throughput-clip)" {
             path.ok d=(area(|s| s.counts.ok, |_| 0)) {}
             path.failed d=(area(Slot::not_unknown, |s| s.counts.ok)) {}
             path.unknown d=(area(Slot::ended, Slot::not_unknown)) {}
+            // Over the areas, which would hide them; under the line.
+            (chart::fault_bands(faults, time, TOP, HEIGHT))
             @if offered { path.offered d=(steps(all, time, |s| Some(axis.y(s.per_second(s.planned))))) {} }
         }
         // Marks for what is too little to be seen as an area.
@@ -196,16 +197,18 @@ fn throughput_summary(traffic: &Traffic<'_>, slots: &[Slot]) -> String {
 }
 
 fn throughput_table(slots: &[Slot], offered: bool) -> Table {
-    let mut head = vec!["from", "to", "ok", "failed", "unknown"];
+    let mut head = ["from", "to", "ok", "failed", "unknown"]
+        .map(Column::Number)
+        .to_vec();
     if offered {
-        head.insert(2, "planned");
+        head.insert(2, Column::Number("planned"));
     }
     let rows = slots.iter().map(|s| {
         let counts = [s.counts.ok, s.counts.failed, s.counts.unknown].map(format::grouped);
         let planned = offered.then(|| format::grouped(s.planned));
         let times = [format::moment(s.start), format::moment(s.end)];
         (
-            Some((s.start, s.end)),
+            (s.start, s.end),
             times.into_iter().chain(planned).chain(counts).collect(),
         )
     });
@@ -317,9 +320,11 @@ fn latency_summary(traffic: &Traffic<'_>, slots: &[Slot], has_p99: bool) -> Stri
 }
 
 fn latency_table(slots: &[Slot], has_p99: bool) -> Table {
-    let mut head = vec!["from", "to", "ok", "p50", "p90", "p99", "max"];
+    let mut head = ["from", "to", "samples", "p50", "p90", "p99", "max"]
+        .map(Column::Number)
+        .to_vec();
     if !has_p99 {
-        head.retain(|name| *name != "p99");
+        head.retain(|column| column.name() != "p99");
     }
     let cell = |value: Option<Nanos>| value.map_or_else(|| "–".into(), format::duration);
     let rows = slots.iter().map(|s| {
@@ -332,7 +337,7 @@ fn latency_table(slots: &[Slot], has_p99: bool) -> Table {
         cells.extend([cell(l.p50), cell(l.p90)]);
         cells.extend(has_p99.then(|| cell(l.p99)));
         cells.push(cell(l.max));
-        (Some((s.start, s.end)), cells)
+        ((s.start, s.end), cells)
     });
     Table {
         head,

@@ -11,7 +11,10 @@ mod load_charts;
 mod tables;
 mod witness;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest, Sha256};
 
 use self::axis::TimeAxis;
 use self::chart::Figure;
@@ -21,6 +24,7 @@ use crate::record::{Run, RunKind, Timeline};
 use crate::view::{self, Headline, Tone, Traffic};
 
 const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("page.js");
 
 /// Witnesses shown in full.
 const WITNESSES_MAX: usize = 10;
@@ -40,14 +44,22 @@ pub fn render(run: &Run) -> String {
                 title { (headline.word) ": " (run.name()) }
                 style { (PreEscaped(STYLE)) }
             }
-            body { (body(run, &headline)) }
+            body {
+                (body(run, &headline))
+                script { (PreEscaped(SCRIPT)) }
+            }
         }
     };
     page.into_string()
 }
 
+/// Nothing may be fetched, and no script may run but the one below, by its checksum.
 fn content_policy() -> String {
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'".into()
+    format!(
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{}'; base-uri 'none'; \
+         form-action 'none'",
+        STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()))
+    )
 }
 
 fn body(run: &Run, headline: &Headline) -> Markup {
@@ -67,6 +79,7 @@ fn body(run: &Run, headline: &Headline) -> Markup {
             @if !timeline.faults.is_empty() { (tables::faults(&timeline.faults)) }
             @if let Some(traffic) = traffic.as_ref().filter(|t| !t.operations.is_empty()) {
                 (tables::percentiles(traffic))
+                @if let Some(effort) = view::effort(run, traffic) { p.muted.after { (effort) } }
                 @if let Some(errors) = tables::errors(traffic) { (errors) }
             }
             @if let Some(manifest) = &run.manifest { (tables::environment(manifest)) }
@@ -158,7 +171,7 @@ fn charts(run: &Run, traffic: Option<&Traffic<'_>>, timeline: &Timeline) -> Mark
         @if !figures.is_empty() {
             section id="charts" {
                 h2 { "What happened" }
-                div.timeline { div.wide { @for figure in &figures { (figure.markup()) } } }
+                div.timeline { div.wide { @for figure in &figures { (figure.markup(&time)) } } }
             }
         }
     }
@@ -181,6 +194,29 @@ fn witnesses(run: &Run, timeline: &Timeline) -> Markup {
                     p.muted { (format::plural((found.len() - WITNESSES_MAX) as u64, "more proof")) " in verdict.json." }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_is_small_careful_and_agrees_about_the_plot() {
+        assert!(SCRIPT.len() < 15_000);
+        let plot = format!("LEFT = {}, RIGHT = {};", axis::LEFT, axis::RIGHT);
+        assert!(SCRIPT.contains(&plot), "the script must say {plot}");
+        for forbidden in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "fetch(",
+            "</script",
+        ] {
+            assert!(!SCRIPT.contains(forbidden), "{forbidden}");
         }
     }
 }

@@ -4,7 +4,10 @@
 
 use maud::{Markup, html};
 
-use super::chart;
+use super::chart::{
+    self,
+    Column::{Number, Text},
+};
 use crate::format;
 use crate::record::{
     CheckStatus, Counts, FaultWindow, Manifest, Nanos, OperationLoad, Percentiles, Recovery, Verdict,
@@ -23,7 +26,7 @@ pub(super) fn checks(verdict: &Verdict) -> Markup {
         section id="checks" {
             h2 { "Checks" }
             div.scroll { table.checks {
-                thead { tr { th scope="col" { "check" } th scope="col" { "result" } th scope="col" { "what was found" } } }
+                (chart::head(&[Text("check"), Text("result"), Text("what was found")]))
                 tbody {
                     @for check in &verdict.checks {
                         tr {
@@ -61,17 +64,25 @@ pub(super) fn faults(faults: &[FaultWindow]) -> Markup {
         section id="faults" {
             h2 { "Faults and recovery" }
             div.scroll { table.faults {
-                thead { tr {
-                    @for name in ["#", "fault", "window", "was it real?", "new leader", "first write", "longest write gap", "converged"] {
-                        th scope="col" { (name) }
-                    }
-                } }
+                (chart::head(&[
+                    Number("#"), Text("fault"), Text("window"), Text("was it real?"), Number("new leader"),
+                    Number("first write"), Number("longest write gap"), Number("converged"),
+                ]))
                 tbody {
                     @for (n, fault) in faults.iter().enumerate().take(FAULT_ROWS_MAX) {
                         tr {
-                            td { (n + 1) }
+                            td.number { (n + 1) }
                             td.text { (fault.label) div.muted { (fault.targets.join(", ")) } }
-                            td.text { (chart::window(fault)) }
+                            td.text {
+                                span.nowrap { "from " (format::moment(fault.injecting)) } " "
+                                @match fault.healed {
+                                    Some(healed) => {
+                                        span.nowrap { "to " (format::moment(healed)) }
+                                        div.muted { (format::duration(healed.saturating_sub(fault.injecting))) }
+                                    }
+                                    None => div.muted { "never confirmed healed" }
+                                }
+                            }
                             td.text { (evidence(fault)) }
                             td.number { (cell(fault.recovery.new_leader)) }
                             td.number { (cell(fault.recovery.first_write)) }
@@ -137,15 +148,17 @@ fn distributions(faults: &[FaultWindow]) -> Markup {
         @if !rows.is_empty() {
             h3 { "Over all cycles" }
             div.scroll { table.data {
-                thead { tr { @for name in ["fault", "time to", "measured", "shortest", "median", "longest"] { th scope="col" { (name) } } } }
+                (chart::head(&[
+                    Text("fault"), Text("time to"), Number("measured"), Number("shortest"), Number("median"), Number("longest"),
+                ]))
                 tbody {
                     @for (kind, name, total, values) in &rows {
                         tr {
                             td.text { (kind) } td.text { (name) }
-                            td { (values.len()) " of " (total) }
-                            td { (format::duration(values[0])) }
-                            td { (format::duration(values[values.len() / 2])) }
-                            td { (format::duration(values[values.len() - 1])) }
+                            td.number { (values.len()) " of " (total) }
+                            td.number { (format::duration(values[0])) }
+                            td.number { (format::duration(values[values.len() / 2])) }
+                            td.number { (format::duration(values[values.len() - 1])) }
                         }
                     }
                 }
@@ -160,9 +173,10 @@ pub(super) fn percentiles(traffic: &Traffic<'_>) -> Markup {
         section id="latencies" {
             h2 { "Latency by operation" }
             div.scroll { table.data.percentiles {
-                thead { tr {
-                    @for name in ["operation", "measured", "samples", "min", "p50", "p90", "p99", "p99.9", "max"] { th scope="col" { (name) } }
-                } }
+                (chart::head(&[
+                    Text("operation"), Text("measured"), Number("samples"), Number("min"), Number("p50"), Number("p90"),
+                    Number("p99"), Number("p99.9"), Number("max"),
+                ]))
                 tbody {
                     @for (f, operation) in traffic.operations {
                         @for (n, (measure, percentiles)) in measures(operation).into_iter().enumerate() {
@@ -184,7 +198,9 @@ pub(super) fn percentiles(traffic: &Traffic<'_>) -> Markup {
             }
             h3 { "Outcomes" }
             div.scroll { table.data {
-                thead { tr { @for name in ["operation", "all", "ok", "failed", "unknown", "unsent"] { th scope="col" { (name) } } } }
+                (chart::head(&[
+                    Text("operation"), Number("all"), Number("ok"), Number("failed"), Number("unknown"), Number("unsent"),
+                ]))
                 tbody {
                     @for (f, operation) in traffic.operations { (count_row(format::function(*f), &operation.counts)) }
                     @if traffic.operations.len() > 1 { (count_row("all", &traffic.counts)) }
@@ -261,7 +277,7 @@ pub(super) fn errors(traffic: &Traffic<'_>) -> Option<Markup> {
         section id="errors" {
             h2 { "Errors" }
             div.scroll { table.data {
-                thead { tr { th scope="col" { "times" } th scope="col" { "operation" } th scope="col" { "error" } } }
+                (chart::head(&[Number("times"), Text("operation"), Text("error")]))
                 tbody {
                     @for (n, f, text) in rows.iter().take(ERROR_ROWS_MAX) {
                         tr { td.number { (format::grouped(*n)) } td.text { (f) } td.text { (text) } }

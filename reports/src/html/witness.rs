@@ -5,7 +5,10 @@
 use maud::{Markup, html};
 
 use super::axis::{LEFT, RIGHT, TimeAxis, px};
-use super::chart;
+use super::chart::{
+    self,
+    Column::{Number, Text},
+};
 use super::lanes::text_width;
 use crate::format;
 use crate::record::{Event, EventKind, FaultWindow, Function, Nanos, Value, Witness};
@@ -121,7 +124,7 @@ fn bar(invoke: &Event, end: Option<&Event>, time: &TimeAxis, top: f64) -> Markup
             title { "process " (invoke.process) ": " (label) }
             text.row-name x=(px(LEFT - 8.0)) y=(px(top + 13.0)) text-anchor="end" { "p" (invoke.process) }
             rect.(class) x=(px(x)) y=(px(top)) width=(px(width)) height=(px(BAR)) rx="2" {}
-            text.(if inside { "on-op" } else { "beside" }) x=(px(text_x)) y=(px(top + 13.0)) text-anchor=(anchor) {
+            text.(if !inside { "beside" } else if class == "op-ok" { "on-ok" } else { "on-op" }) x=(px(text_x)) y=(px(top + 13.0)) text-anchor=(anchor) {
                 (cut(&label, room))
             }
         }
@@ -176,23 +179,22 @@ fn table(operations: &[&(Event, Option<Event>)]) -> Markup {
     html! {
         div.scroll {
             table.data {
-                thead { tr {
-                    @for name in ["process", "operation", "key", "begins", "ends", "node", "term", "index", "error"] {
-                        th scope="col" { (name) }
-                    }
-                } }
+                (chart::head(&[
+                    Number("process"), Text("operation"), Text("key"), Number("begins"), Number("ends"), Text("node"),
+                    Number("term"), Number("index"), Text("error"),
+                ]))
                 tbody {
                     @for (invoke, end) in operations.iter().copied() {
                         @let answered = end.as_ref();
                         tr {
-                            td { (invoke.process) }
+                            td.number { (invoke.process) }
                             td.text { (sentence(invoke, answered)) }
                             td.text { (invoke.key) }
-                            td { (moment_ns(invoke.time)) }
-                            td { @match answered { Some(e) => (moment_ns(e.time)), None => "never" } }
-                            td { (answered.and_then(|e| e.node.as_deref()).unwrap_or("–")) }
-                            td { (optional(answered.and_then(|e| e.term))) }
-                            td { (optional(answered.and_then(|e| e.index))) }
+                            td.number { (moment_ns(invoke.time)) }
+                            td.number { @match answered { Some(e) => (moment_ns(e.time)), None => "never" } }
+                            td.text { (answered.and_then(|e| e.node.as_deref()).unwrap_or("–")) }
+                            td.number { (optional(answered.and_then(|e| e.term))) }
+                            td.number { (optional(answered.and_then(|e| e.index))) }
                             td.text { (answered.and_then(|e| e.error.as_deref()).unwrap_or("")) }
                         }
                     }
