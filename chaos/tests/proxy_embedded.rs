@@ -145,9 +145,14 @@ async fn counters_show_what_a_jam_holds_and_that_it_is_delivered() {
     client.write_all(&[1; 700]).await.unwrap();
     rig.until("the hold", |counters| counters.upstream.held_bytes == 700)
         .await;
+    let before = rig.counters().await;
     rig.proxy.reset("p").await.unwrap();
     hear(&mut server, 700).await;
-    let counters = rig.counters().await;
+    let counters = rig.counters().await.since(&before);
+    assert_eq!(
+        counters.connections_accepted, 0,
+        "the connection is the one from before"
+    );
     assert_eq!(counters.upstream.forwarded_bytes, 700);
     assert_eq!(
         (counters.upstream.held_bytes, counters.upstream.dropped_bytes),
