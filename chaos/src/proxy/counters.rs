@@ -57,6 +57,28 @@ impl Counters {
             Stream::Downstream => &self.downstream,
         }
     }
+
+    /// What happened since an earlier snapshot of the same proxy. What is held is not a difference: it is held now.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let stream = |now: &StreamCounters, before: &StreamCounters| StreamCounters {
+            forwarded_bytes: now.forwarded_bytes.saturating_sub(before.forwarded_bytes),
+            dropped_bytes: now.dropped_bytes.saturating_sub(before.dropped_bytes),
+            held_bytes: now.held_bytes,
+        };
+        Self {
+            connections_accepted: self
+                .connections_accepted
+                .saturating_sub(earlier.connections_accepted),
+            connections_refused: self
+                .connections_refused
+                .saturating_sub(earlier.connections_refused),
+            connections_closed: self.connections_closed.saturating_sub(earlier.connections_closed),
+            connections_cut: self.connections_cut.saturating_sub(earlier.connections_cut),
+            upstream: stream(&self.upstream, &earlier.upstream),
+            downstream: stream(&self.downstream, &earlier.downstream),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! The listening side of a proxy: open, it accepts and owns connections; shut, it keeps its port but refuses.
 //!
 //! While shut, the address stays bound to a socket that does not listen. Connection attempts are refused all the
-//! same, but nobody else can take the port, and the system cannot hand it out as the source port of an attempt to
-//! reach it, which on one machine would connect that attempt to itself.
+//! same, but the system does not hand the port out to others, nor as the source port of an attempt to reach it, which
+//! on one machine would connect that attempt to itself. Only who asks for just this port can still take it.
 
 use std::io;
 use std::net::SocketAddr;
