@@ -5,52 +5,12 @@ mod wal_support;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use server::disk::OsDisk;
-use server::raft::{Entry, HardState, Io, NodeId, Position, Recovered};
-use server::wal::frame::{FrameBuffer, FrameHeader, Place};
-use server::wal::{Corruption, Wal, WalError, WalOptions};
+use server::raft::{Io, Recovered};
+use server::wal::{Wal, WalError, WalOptions, WalThread};
 use wal_support::{
-    DiskState, MemDisk, NODE, Rng, append, commit, dir, model, open, segment, small, workload,
+    MemDisk, NODE, Rng, append, commit, damaged, dir, frames, model, open, segment, small, workload, written,
 };
-
-/// A disk with a log of these requests, one frame each.
-fn written(ios: &[Io], options: &WalOptions) -> DiskState {
-    let disk = MemDisk::default();
-    let (mut wal, _, _) = open(&disk, options).unwrap();
-    for io in ios {
-        commit(&mut wal, io).unwrap();
-    }
-    drop(wal);
-    disk.state()
-}
-
-/// Opens an image and expects damage; checks that nothing was changed.
-fn damaged(state: DiskState, options: &WalOptions) -> Corruption {
-    let disk = MemDisk::of(state.clone());
-    let error = open(&disk, options).map(|(_, r, i)| (r, i)).unwrap_err();
-    assert_eq!(
-        disk.state().contents(),
-        state.contents(),
-        "nothing may be changed"
-    );
-    match error {
-        WalError::Corrupt(corruption) => *corruption,
-        other => panic!("expected damage, got {other}"),
-    }
-}
-
-/// Where the frames of a segment begin and what their headers say.
-fn frames(state: &DiskState, number: u64, align: usize) -> Vec<(usize, FrameHeader)> {
-    let data = &state.contents()[&segment(number)];
-    let mut found = Vec::new();
-    let mut at = align;
-    while let Some(header) = data.get(at..).and_then(FrameHeader::parse) {
-        found.push((at, header));
-        at += header.frame_len().next_multiple_of(align);
-    }
-    found
-}
 
 #[test]
 fn what_was_committed_is_read_back_after_every_prefix() {
@@ -258,6 +218,20 @@ fn zeros_inside_a_payload_are_not_taken_for_lost_sectors() {
 }
 
 #[test]
+fn a_last_sector_that_holds_one_byte_is_not_taken_for_lost_when_that_byte_is_damaged() {
+    let options = small(512, 8 << 10);
+    // Header, hard state and the head of the entry take 119 bytes; the last byte is alone in the second sector.
+    let mut payload = vec![0; 512 - 119];
+    payload.push(1);
+    let state = written(&[append(1, &payload)], &options);
+    let (at, header) = frames(&state, 1, 512)[0];
+    assert_eq!(header.frame_len(), 513);
+    let mut image = state.clone();
+    image.damage(&segment(1), |data| data[at + 512] = 0);
+    assert_eq!(damaged(image, &options).frame, 1);
+}
+
+#[test]
 fn a_missing_segment_is_damage() {
     let options = small(512, 2 << 10);
     let ios: Vec<Io> = (1..=5).map(|seq| append(seq, &[5; 600])).collect();
@@ -300,177 +274,58 @@ fn a_segment_that_was_cut_short_is_damage() {
     }
 }
 
-// --- frames that this writer would not write ---
-
-/// Builds the content of segment 1 frame by frame.
-struct Forge {
-    state: DiskState,
-    at: usize,
-    prev_crc: u32,
-}
-
-impl Forge {
-    fn new(options: &WalOptions) -> Forge {
-        Forge {
-            state: written(&[], options),
-            at: 512,
-            prev_crc: 0,
-        }
-    }
-
-    /// Adds a frame; returns where it stands.
-    fn add(&mut self, io: &Io, lsn: u64, durable_lsn: u64, end: Position) -> usize {
-        let mut frame = FrameBuffer::default();
-        frame.push(io);
-        let (header, bytes) = frame.seal(Place {
-            segment: 1,
-            lsn,
-            durable_lsn,
-            prev_crc: self.prev_crc,
-            end,
-            align_bytes: 512,
-        });
-        let at = self.at;
-        self.state.damage(&segment(1), |data| {
-            data[at..at + bytes.len()].copy_from_slice(bytes)
-        });
-        self.at += bytes.len();
-        self.prev_crc = header.crc;
-        at
-    }
-}
-
-fn end(term: u64, index: u64) -> Position {
-    Position { term, index }
-}
-
 #[test]
-fn frames_written_back_out_of_order_before_their_sync_are_cut() {
-    let options = small(512, 8 << 10);
-    let mut forge = Forge::new(&options);
-    forge.add(&append(1, &[1; 100]), 1, 0, end(1, 1));
-    let second = forge.add(&append(2, &[2; 1200]), 2, 1, end(1, 2));
-    forge.add(&append(3, &[3; 1200]), 3, 1, end(1, 3));
-    forge.add(&append(4, &[4; 1200]), 4, 1, end(1, 4));
-    for lost in [
-        second..second + 512,
-        second + 512..second + 1024,
-        second..second + 1536,
-    ] {
-        let mut image = forge.state.clone();
-        image.damage(&segment(1), |data| data[lost.clone()].fill(0));
-        let disk = MemDisk::of(image);
-        let (mut wal, recovered, info) = open(&disk, &options).unwrap();
-        assert_eq!(recovered, model(&[append(1, &[1; 100])]));
-        assert_eq!(info.cut.unwrap().offset_bytes, second as u64);
-        // Nothing of the old frames 3 and 4 may come back behind the new frame 2.
-        commit(&mut wal, &append(2, &[7; 1200])).unwrap();
-        drop(wal);
-        assert_eq!(open(&disk, &options).unwrap().1.entries.len(), 2);
-    }
-}
-
-#[test]
-fn a_later_frame_that_vouches_for_the_lost_one_makes_it_damage() {
-    let options = small(512, 8 << 10);
-    let mut forge = Forge::new(&options);
-    forge.add(&append(1, &[1; 100]), 1, 0, end(1, 1));
-    let second = forge.add(&append(2, &[2; 1200]), 2, 1, end(1, 2));
-    forge.add(&append(3, &[3; 1200]), 3, 1, end(1, 3));
-    forge.add(&append(4, &[4; 1200]), 4, 2, end(1, 4));
-    for lost in [
-        second..second + 512,
-        second + 512..second + 1024,
-        second..second + 1536,
-    ] {
-        let mut image = forge.state.clone();
-        image.damage(&segment(1), |data| data[lost.clone()].fill(0));
-        let damage = damaged(image, &options);
-        assert_eq!(
-            (damage.frame, damage.index_first, damage.index_last),
-            (2, 2, Some(4))
-        );
-    }
-}
-
-#[test]
-fn an_image_of_a_frame_inside_a_payload_is_not_taken_for_a_frame() {
-    // A client may store anything, also a copy of this very log. It must not count as evidence about the frame that it
-    // is stored in.
-    let options = small(512, 16 << 10);
-    let mut forge = Forge::new(&options);
-    let first = append(1, &[1; 100]);
-    forge.add(&first, 1, 0, end(1, 1));
-    let mut fake = FrameBuffer::default();
-    fake.push(&append(3, b"fake"));
-    let (_, image_of_frame) = fake.seal(Place {
-        segment: 1,
-        lsn: 3,
-        durable_lsn: 2,
-        prev_crc: 0,
-        end: end(1, 3),
-        align_bytes: 512,
+fn a_prepared_segment_waits_until_the_current_one_is_full() {
+    let options = small(512, 4 << 10);
+    let disk = MemDisk::default();
+    let handle = WalThread::start(open(&disk, &options).unwrap().0, |outcome| {
+        outcome.unwrap();
     });
-    // The records begin 80 bytes into the frame, the payload of the entry 21 bytes later.
-    let mut payload = vec![7; 512 - 80 - 21];
-    payload.extend_from_slice(image_of_frame);
-    payload.extend_from_slice(&[7; 2000]);
-    let second = forge.add(&append(2, &payload), 2, 1, end(1, 2));
-    let whole = forge.state.clone();
-    let stored = &whole.contents()[&segment(1)];
-    assert!(
-        FrameHeader::parse(&stored[second + 512..]).is_some(),
-        "the image is in the way"
-    );
-    let mut torn = whole.clone();
-    torn.damage(&segment(1), |data| data[second + 1024..second + 1536].fill(0));
-    let (_, recovered, info) = open(&MemDisk::of(torn), &options).unwrap();
-    assert_eq!(recovered, model(&[first]));
-    assert_eq!(info.cut.unwrap().frame, 2);
+    let ios: Vec<Io> = (1..=12).map(|seq| append(seq, &[3; 400])).collect();
+    handle.submit(ios[0].clone());
+    handle.shutdown();
+    let (mut wal, _, info) = open(&disk, &options).unwrap();
+    assert_eq!(info.segments, 2, "one is prepared");
+    commit(&mut wal, &ios[1]).unwrap();
+    drop(wal);
+    let both = frames(&disk.state(), 1, 512);
+    assert_eq!(both.len(), 2, "the current segment goes on");
+
+    // The same with a torn frame at the end of the current one.
+    let mut torn = disk.state();
+    let (at, _) = both[1];
+    torn.damage(&segment(1), |data| data[at..at + 512].fill(0));
+    let disk = MemDisk::of(torn);
+    let (mut wal, recovered, info) = open(&disk, &options).unwrap();
+    assert_eq!(recovered, model(&ios[..1]));
+    assert!(info.cut.is_none(), "400 bytes are one sector: lost as a whole");
+    for io in &ios[1..] {
+        commit(&mut wal, io).unwrap();
+    }
+    drop(wal);
+    assert_eq!(frames(&disk.state(), 1, 512).len(), 6, "the first is full");
+    assert_eq!(frames(&disk.state(), 2, 512).len(), 6, "the second is used");
+    assert_eq!(open(&disk, &options).unwrap().1, model(&ios));
 }
 
 #[test]
-fn an_intact_frame_that_says_something_impossible_is_damage() {
+fn a_torn_frame_in_front_of_a_prepared_segment_is_cut() {
     let options = small(512, 8 << 10);
-    let entry = |term, index| Entry {
-        term,
-        index,
-        payload: Bytes::from_static(b"x"),
-    };
-    let io = |hard_state, truncate_from, entries: Vec<Entry>| Io {
-        seq: 2,
-        hard_state,
-        truncate_from,
-        entries: entries.into(),
-    };
-    let voted = |term, node| {
-        Some(HardState {
-            term,
-            vote: Some(NodeId(node)),
-        })
-    };
-    let cases = [
-        ("a gap", io(None, None, vec![entry(3, 3)]), end(3, 3)),
-        ("an entry twice", io(None, None, vec![entry(3, 1)]), end(3, 1)),
-        ("an older term", io(None, None, vec![entry(2, 2)]), end(2, 2)),
-        ("a term ahead", io(None, None, vec![entry(4, 2)]), end(4, 2)),
-        ("the term goes back", io(voted(2, 1), None, vec![]), end(3, 1)),
-        ("a second vote", io(voted(3, 2), None, vec![]), end(3, 1)),
-        ("truncated beyond", io(None, Some(3), vec![]), end(3, 1)),
-        ("truncated at 0", io(None, Some(0), vec![]), end(0, 0)),
-        ("another end", io(None, None, vec![entry(3, 2)]), end(3, 9)),
-    ];
-    for (what, bad, bad_end) in cases {
-        let mut forge = Forge::new(&options);
-        let mut first = append(1, b"a");
-        first.hard_state = voted(3, 1);
-        first.entries = [entry(3, 1)].into();
-        forge.add(&first, 1, 0, end(3, 1));
-        let at = forge.add(&bad, 2, 1, bad_end);
-        let damage = damaged(forge.state, &options);
-        assert_eq!((damage.frame, damage.offset_bytes), (2, at as u64), "{what}");
-        assert!(damage.what.contains("impossible"), "{what}: {}", damage.what);
-    }
+    let disk = MemDisk::default();
+    let handle = WalThread::start(open(&disk, &options).unwrap().0, |outcome| {
+        outcome.unwrap();
+    });
+    handle.submit(append(1, &[3; 900]));
+    handle.shutdown();
+    let mut torn = disk.state();
+    torn.damage(&segment(1), |data| data[512..1024].fill(0));
+    let disk = MemDisk::of(torn);
+    let (mut wal, recovered, info) = open(&disk, &options).unwrap();
+    assert_eq!(recovered, Recovered::default());
+    assert_eq!((info.segments, info.cut.unwrap().frame), (2, 1));
+    commit(&mut wal, &append(1, b"again")).unwrap();
+    drop(wal);
+    assert_eq!(open(&disk, &options).unwrap().1, model(&[append(1, b"again")]));
 }
 
 // --- whose log it is ---

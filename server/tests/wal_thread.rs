@@ -211,6 +211,9 @@ fn a_full_disk_is_named_with_its_path() {
         "the rest of the segment is used: {acknowledged}"
     );
     handle.shutdown();
+    let unfinished = disk.state().contents().into_keys();
+    let unfinished = unfinished.filter(|path| path.extension().is_some_and(|end| end == "tmp"));
+    assert_eq!(unfinished.count(), 0, "what could not be filled is given back");
     disk.set_faults(Faults::default());
     let (_, recovered, _) = open(&disk, &options).unwrap();
     assert_eq!(recovered.entries.len() as u64, acknowledged);

@@ -2,9 +2,9 @@
 //!
 //! # The story
 //!
-//! A log is a row of [segments](segment), files of fixed size that are filled with zeros before they are used, so that
+//! A log is a row of segments, files of fixed size that are filled with zeros before they are used, so that
 //! a group commit is one `write` and one `fdatasync` that touches no metadata. Requests from the core ([`Io`]) queue up
-//! in front of one [thread](WalThread). It takes all there are, encodes them into one [frame](frame), writes it, syncs
+//! in front of one [thread](WalThread). It takes all there are, encodes them into one [frame], writes it, syncs
 //! it, and reports the last number. While the sync runs, the next group gathers: there is no timer, and nothing waits
 //! for company.
 //!

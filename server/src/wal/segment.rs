@@ -87,32 +87,13 @@ impl Segment {
             .max((frame_bytes + align).next_multiple_of(align));
         let path = dir.join(file_name(number));
         let unfinished = dir.join(format!("wal-{number:012}.tmp"));
-        let failed = |action| {
-            let unfinished = unfinished.clone();
-            move |source| WalError::io(action, &unfinished, source)
-        };
-
-        let file = disk
-            .create(&unfinished)
-            .map_err(failed("create the next log segment"))?;
-        file.allocate(segment_bytes)
-            .map_err(failed("reserve space for the next log segment"))?;
-        let zeros = vec![0; ZERO_FILL_BYTES.min(usize::try_from(segment_bytes).unwrap_or(usize::MAX))];
-        let mut at = 0;
-        while at < segment_bytes {
-            let len = (segment_bytes - at).min(zeros.len() as u64);
-            let chunk = &zeros[..usize::try_from(len).expect("at most one piece")];
-            file.write_all_at(chunk, at)
-                .and_then(|()| file.sync_data())
-                .map_err(failed("fill the next log segment"))?;
-            at += len;
-        }
-        file.write_all_at(&header(number, segment_bytes, options), 0)
-            .and_then(|()| file.sync_data())
-            .map_err(failed("write the header of the next log segment"))?;
+        let file = fill(disk, &unfinished, segment_bytes, number, options).inspect_err(|_| {
+            // Gives back what space it took, if any; the next open would do it as well.
+            let _ = disk.remove(&unfinished);
+        })?;
         disk.rename(&unfinished, &path)
             .and_then(|()| disk.sync_dir(dir))
-            .map_err(failed("put in place the next log segment"))?;
+            .map_err(|source| WalError::io("put in place the log segment", &path, source))?;
         Ok(Segment {
             number,
             path,
@@ -131,6 +112,35 @@ impl Segment {
     pub(super) fn fits(&self, offset: u64, extent_bytes: u64) -> bool {
         offset + extent_bytes <= self.segment_bytes
     }
+}
+
+/// Creates a file of zeros with the header of a segment, durable but for its name.
+fn fill(
+    disk: &dyn Disk,
+    path: &Path,
+    segment_bytes: u64,
+    number: u64,
+    options: &WalOptions,
+) -> Result<Box<dyn DiskFile>, WalError> {
+    let failed = |action| move |source| WalError::io(action, path, source);
+    let file = disk.create(path).map_err(failed("create the log segment"))?;
+    file.allocate(segment_bytes)
+        .map_err(failed("reserve space for the log segment"))?;
+    let piece = usize::try_from(segment_bytes).unwrap_or(usize::MAX);
+    let zeros = vec![0; piece.min(ZERO_FILL_BYTES)];
+    let mut at = 0;
+    while at < segment_bytes {
+        let left = usize::try_from(segment_bytes - at).unwrap_or(usize::MAX);
+        let chunk = &zeros[..left.min(zeros.len())];
+        file.write_all_at(chunk, at)
+            .and_then(|()| file.sync_data())
+            .map_err(failed("fill the log segment"))?;
+        at += chunk.len() as u64;
+    }
+    file.write_all_at(&header(number, segment_bytes, options), 0)
+        .and_then(|()| file.sync_data())
+        .map_err(failed("write the header of the log segment"))?;
+    Ok(file)
 }
 
 fn header(number: u64, segment_bytes: u64, options: &WalOptions) -> [u8; SECTOR_BYTES] {

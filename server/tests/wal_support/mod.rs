@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use server::disk::{Disk, DiskFile, DiskLock, LockError};
 use server::raft::{Entry, HardState, Io, NodeId, Recovered};
-use server::wal::{RecoveryInfo, Wal, WalError, WalOptions};
+use server::wal::frame::FrameHeader;
+use server::wal::{Corruption, RecoveryInfo, Wal, WalError, WalOptions};
 
 pub(crate) const SECTOR: usize = 512;
 
@@ -560,4 +561,42 @@ pub(crate) fn append(seq: u64, payload: &[u8]) -> Io {
         }]
         .into(),
     }
+}
+
+/// A disk with a log of these requests, one frame each.
+pub(crate) fn written(ios: &[Io], options: &WalOptions) -> DiskState {
+    let disk = MemDisk::default();
+    let (mut wal, _, _) = open(&disk, options).unwrap();
+    for io in ios {
+        commit(&mut wal, io).unwrap();
+    }
+    drop(wal);
+    disk.state()
+}
+
+/// Opens an image and expects damage; checks that nothing was changed.
+pub(crate) fn damaged(state: DiskState, options: &WalOptions) -> Corruption {
+    let disk = MemDisk::of(state.clone());
+    let error = open(&disk, options).map(|(_, r, i)| (r, i)).unwrap_err();
+    assert_eq!(
+        disk.state().contents(),
+        state.contents(),
+        "nothing may be changed"
+    );
+    match error {
+        WalError::Corrupt(corruption) => *corruption,
+        other => panic!("expected damage, got {other}"),
+    }
+}
+
+/// Where the frames of a segment begin and what their headers say.
+pub(crate) fn frames(state: &DiskState, number: u64, align: usize) -> Vec<(usize, FrameHeader)> {
+    let data = &state.contents()[&segment(number)];
+    let mut found = Vec::new();
+    let mut at = align;
+    while let Some(header) = data.get(at..).and_then(FrameHeader::parse) {
+        found.push((at, header));
+        at += header.frame_len().next_multiple_of(align);
+    }
+    found
 }
