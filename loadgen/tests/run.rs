@@ -534,7 +534,7 @@ async fn final_reads_find_every_key_also_when_the_store_comes_back_late() {
     for (number, key) in outcome.workload.keys().iter().enumerate() {
         let last = history
             .iter()
-            .rfind(|event| &*event.key == &**key && event.kind == EventKind::Ok && event.f == Function::Read)
+            .rfind(|event| *event.key == **key && event.kind == EventKind::Ok && event.f == Function::Read)
             .unwrap();
         let stored = stub.value(key);
         match (&last.value, stored) {
