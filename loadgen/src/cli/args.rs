@@ -73,7 +73,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) closed: bool,
     /// Clients of a closed loop.
-    #[arg(short, long, value_parser = units::count, default_value = "64", value_name = "N", requires = "closed")]
+    #[arg(short, long, value_parser = units::count, default_value = "64", value_name = "N", conflicts_with = "rate")]
     pub(super) clients: u64,
 
     /// How long operations are started.

@@ -1,7 +1,8 @@
 //! A store of three nodes in this process that does what a test tells it to: refuse, redirect, freeze, lie, forget to
 //! answer. One map behind one lock, so it is linearizable unless told otherwise.
 
-#![allow(dead_code, clippy::unwrap_used)]
+// Each test file is a crate of its own and uses only part of this.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
