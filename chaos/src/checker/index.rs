@@ -304,7 +304,7 @@ pub(super) fn check(history: &History<'_>) -> Option<Check> {
     let (status, detail, witness) = match faults.first() {
         None => (
             CheckStatus::Pass,
-            format!("{looked_at}, and their order agrees with every answer"),
+            format!("{looked_at}, and in that order everything fits"),
             None,
         ),
         Some(first) => {
