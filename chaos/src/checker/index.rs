@@ -314,7 +314,7 @@ pub(super) fn check(history: &History<'_>) -> Option<Check> {
                 .map(|handle| &history.operations()[*handle]);
             let key = operations
                 .clone()
-                .last()
+                .next_back()
                 .map_or("", |operation| history.keys()[operation.key as usize]);
             let witness = Witness {
                 key: key.to_owned(),
