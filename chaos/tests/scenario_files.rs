@@ -42,6 +42,12 @@ fn a_scenario_written_out_reads_back_as_the_same_scenario() {
         let text = scenario.to_yaml();
         assert_eq!(parse(&text), scenario, "{text}");
         assert!(!text.contains('!'), "a fault must be a map, not a tag:\n{text}");
+        let as_json = serde_json::to_value(&scenario).unwrap();
+        assert_eq!(
+            serde_json::from_value::<Scenario>(as_json).unwrap(),
+            scenario,
+            "as in a run's manifest"
+        );
     }
     let awkward = parse(
         "name: '007'\nabout: 'no: # \"quoted\" \u{1f30a}\n\n  and more'\nduration: 1500us\nseed: 18446744073709551615\n\
@@ -137,6 +143,18 @@ fn a_rolling_restart_stops_every_node_once() {
         plan.iter()
             .all(|fault| fault.action == Action::Stop && fault.length == Duration::from_secs(1))
     );
+}
+
+#[test]
+fn the_example_in_the_module_documentation_is_a_scenario() {
+    let source = include_str!("../src/scenario/mod.rs");
+    let (_, rest) = source.split_once("//! ```yaml\n").unwrap();
+    let (example, _) = rest.split_once("//! ```\n").unwrap();
+    let text: String = example
+        .lines()
+        .map(|line| format!("{}\n", line.trim_start_matches("//! ")))
+        .collect();
+    assert_eq!(parse(&text).expand().len(), 2 + 1 + 1 + 1 + 3, "{text}");
 }
 
 #[test]

@@ -220,12 +220,12 @@ impl<'a> Pairing<'a> {
         }
         fits(number, event)?;
         match event.kind {
-            EventKind::Invoke => self.begin(events, number, event),
+            EventKind::Invoke => self.begin(number, event),
             EventKind::Ok | EventKind::Fail | EventKind::Info => self.end(events, number, event),
         }
     }
 
-    fn begin(&mut self, events: &'a [Event], number: usize, event: &'a Event) -> Result<(), HistoryError> {
+    fn begin(&mut self, number: usize, event: &'a Event) -> Result<(), HistoryError> {
         let process = event.process;
         match self.processes.get(&process) {
             Some(Process::Open { operation }) => {
@@ -251,7 +251,6 @@ impl<'a> Pairing<'a> {
             self.keys.push(&event.key);
             u32::try_from(self.keys.len() - 1).expect("more keys than events fit into memory")
         });
-        debug_assert!(number < events.len());
         self.processes.insert(
             process,
             Process::Open {

@@ -304,7 +304,7 @@ pub(super) fn check(history: &History<'_>) -> Option<Check> {
     let (status, detail, witness) = match faults.first() {
         None => (
             CheckStatus::Pass,
-            format!("{looked_at}, and their order agrees with every answer"),
+            format!("{looked_at}, and in that order everything fits"),
             None,
         ),
         Some(first) => {
@@ -314,7 +314,7 @@ pub(super) fn check(history: &History<'_>) -> Option<Check> {
                 .map(|handle| &history.operations()[*handle]);
             let key = operations
                 .clone()
-                .last()
+                .next_back()
                 .map_or("", |operation| history.keys()[operation.key as usize]);
             let witness = Witness {
                 key: key.to_owned(),

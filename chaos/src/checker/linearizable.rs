@@ -9,9 +9,9 @@ use reports::record::{Check, CheckStatus, EventKind, Witness};
 
 use super::history::History;
 use super::naming::{self, Ambiguous};
-use super::register::{ABSENT, Register, by_key};
+use super::register::{ABSENT, Op, Register, by_key};
 use super::search::{self, Found};
-use super::witness::Teller;
+use super::witness::{Teller, count};
 use super::zones;
 
 /// What came of one key.
@@ -27,67 +27,70 @@ pub(super) enum Judgement {
 
 /// The check `linearizable`.
 pub(super) fn check(history: &History<'_>, budget: usize) -> Check {
-    let judgements = judge_all(history, budget);
     let operations = history.operations();
-    let unknown = operations
-        .iter()
-        .filter(|one| history.outcome(one) == EventKind::Info)
-        .count();
-    let answered = operations
-        .iter()
-        .filter(|one| history.outcome(one) == EventKind::Ok)
-        .count();
-    let keys = history.keys().len();
+    let ended = |outcome| {
+        operations
+            .iter()
+            .filter(|one| history.outcome(one) == outcome)
+            .count()
+    };
     let looked_at = format!(
-        "{} operations on {keys} keys, {unknown} of unknown outcome",
-        operations.len()
+        "{} on {}, {} of unknown outcome",
+        count(operations.len(), "operation"),
+        count(history.keys().len(), "key"),
+        ended(EventKind::Info)
     );
+    let judgements = judge_all(history, budget);
+    let (status, found, witness) = summary(history, &judgements, ended(EventKind::Ok) > 0);
+    Check {
+        name: "linearizable".into(),
+        status,
+        detail: format!("{looked_at}: {found}"),
+        witness,
+    }
+}
 
+fn summary(
+    history: &History<'_>,
+    judgements: &[Judgement],
+    anything_answered: bool,
+) -> (CheckStatus, String, Option<Witness>) {
     let broken = judgements.iter().filter_map(|judgement| match judgement {
         Judgement::Broken(witness) => Some(witness.as_ref()),
         _ => None,
     });
-    let (status, detail, witness) =
-        if let Some(first) = broken.clone().min_by_key(|witness| shows_at(witness)) {
-            let count = broken.count();
-            let detail = format!(
-                "{looked_at}; broken on {count} of them, first on {}: {}",
-                first.key, first.sentence
-            );
-            (CheckStatus::Violation, detail, Some(first.clone()))
-        } else if let Some((key, reason)) = first_undecided(history, &judgements) {
-            (
-                CheckStatus::Inconclusive,
-                format!("{looked_at}; not decided on {key}: {reason}"),
-                None,
-            )
-        } else if answered == 0 {
-            (
-                CheckStatus::Inconclusive,
-                format!("{looked_at}, and not one was answered"),
-                None,
-            )
-        } else {
-            let searched = judgements
-                .iter()
-                .filter(|one| matches!(one, Judgement::Holds { searched: true }))
-                .count();
-            let how = match searched {
-                0 => String::new(),
-                _ => format!(" (found by search on {searched} keys whose values are not unique)"),
-            };
-            (
-                CheckStatus::Pass,
-                format!("{looked_at}: one order explains every answer{how}"),
-                None,
-            )
-        };
-    Check {
-        name: "linearizable".into(),
-        status,
-        detail,
-        witness,
+    if let Some(first) = broken.clone().min_by_key(|witness| shows_at(witness)) {
+        let keys = count(broken.count(), "key");
+        let found = format!("broken on {keys}, first on {}: {}", first.key, first.sentence);
+        return (CheckStatus::Violation, found, Some(first.clone()));
     }
+    if let Some((key, reason)) = first_undecided(history, judgements) {
+        return (
+            CheckStatus::Inconclusive,
+            format!("not decided on {key}: {reason}"),
+            None,
+        );
+    }
+    if !anything_answered {
+        return (
+            CheckStatus::Inconclusive,
+            String::from("not one was answered"),
+            None,
+        );
+    }
+    let searched = |judgement: &&Judgement| matches!(judgement, Judgement::Holds { searched: true });
+    let how = match judgements.iter().filter(searched).count() {
+        0 => String::new(),
+        keys => format!(
+            " (found by search on {}, whose values are not unique)",
+            count(keys, "key")
+        ),
+    };
+    (
+        CheckStatus::Pass,
+        format!("one order explains every answer{how}"),
+        None,
+    )
 }
 
 fn first_undecided<'a>(history: &History<'a>, judgements: &[Judgement]) -> Option<(&'a str, &'static str)> {
@@ -144,11 +147,11 @@ fn judge(history: &History<'_>, key: usize, operations: &[usize], budget: usize)
     let teller = Teller {
         history,
         key: history.keys()[key],
-        ops: &register.ops,
+        register: &register,
     };
     let broken = |witness| Judgement::Broken(Box::new(witness));
-    if let Some((seen_by, failed)) = unwritten(&register) {
-        return broken(teller.unwritten(seen_by, failed));
+    if let Some(seen_by) = unwritten(&register) {
+        return broken(teller.unwritten(seen_by));
     }
     match naming::name(&register) {
         Ok(named) => match zones::check(&named) {
@@ -179,19 +182,15 @@ fn judge(history: &History<'_>, key: usize, operations: &[usize], budget: usize)
     }
 }
 
-/// The first, by its end, that saw a value which nobody wrote, and who failed to write it if somebody did.
-fn unwritten(register: &Register) -> Option<(usize, Option<usize>)> {
+/// The first, by its end, that saw a value which nobody wrote.
+fn unwritten(register: &Register) -> Option<usize> {
     let mut written = vec![false; register.values as usize];
     written[ABSENT as usize] = true;
     for value in register.ops.iter().filter_map(|op| op.action.written()) {
         written[value as usize] = true;
     }
-    let seen = register.ops.iter().enumerate().filter_map(|(number, op)| {
-        let value = op
-            .action
-            .observed()
-            .filter(|value| !op.is_unknown() && !written[*value as usize])?;
-        Some((op.end, number, register.failed.get(&value).copied()))
-    });
-    seen.min().map(|(_, number, failed)| (number, failed))
+    let is_garbage =
+        |op: &Op| !op.is_unknown() && op.action.observed().is_some_and(|value| !written[value as usize]);
+    let garbage = register.ops.iter().enumerate().filter(|(_, op)| is_garbage(op));
+    garbage.min_by_key(|(_, op)| op.end).map(|(number, _)| number)
 }

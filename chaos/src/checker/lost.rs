@@ -3,7 +3,7 @@
 //! Looks only at acknowledged writes and at the last successful read of each key. It believes nothing else, so it also
 //! speaks where so much is unknown that the order of operations says little.
 
-use reports::record::{Check, CheckStatus, EventKind, Nanos, Witness};
+use reports::record::{Check, CheckStatus, Event, EventKind, Nanos, Value, Witness};
 
 use super::history::History;
 use super::register::{ABSENT, Action, Op, Register, ValueId, by_key};
@@ -53,7 +53,7 @@ fn acknowledged_at(witness: &Witness) -> Nanos {
 /// The check `lost_writes`.
 pub(super) fn check(history: &History<'_>, final_reads_from: Nanos) -> Check {
     let found = lost_writes(history, final_reads_from);
-    let (status, detail) = if let Some(first) = found.lost.first() {
+    let (status, detail) = if !found.lost.is_empty() {
         let told: Vec<&str> = found
             .lost
             .iter()
@@ -64,7 +64,6 @@ pub(super) fn check(history: &History<'_>, final_reads_from: Nanos) -> Check {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        debug_assert!(!first.operations.is_empty());
         let detail = format!(
             "{} of {} acknowledged writes are lost: {}{more}",
             found.lost.len(),
@@ -155,9 +154,9 @@ impl Key<'_> {
         let (began, ended) = self.both_ends(write);
         let (_, read) = self.both_ends(last);
         let left = match &began.value {
-            reports::record::Value::One(text) => Some(text.as_str()),
-            reports::record::Value::Pair(_, text) => text.as_deref(),
-            reports::record::Value::Absent => None,
+            Value::One(text) => Some(text.as_str()),
+            Value::Pair(_, text) => text.as_deref(),
+            Value::Absent => None,
         };
         let what = match left {
             Some(_) => shown(left),
@@ -167,7 +166,7 @@ impl Key<'_> {
         let (answer, when, who) = match &read {
             Some(read) => {
                 let answer = match &read.value {
-                    reports::record::Value::One(text) => shown(Some(text)),
+                    Value::One(text) => shown(Some(text)),
                     _ => String::from("absent"),
                 };
                 (answer, read.time, read.node.as_deref().unwrap_or("the store"))
@@ -193,7 +192,7 @@ impl Key<'_> {
         }
     }
 
-    fn both_ends(&self, op: &Op) -> (reports::record::Event, Option<reports::record::Event>) {
+    fn both_ends(&self, op: &Op) -> (Event, Option<Event>) {
         self.history.both_ends(&self.history.operations()[op.operation])
     }
 }

@@ -1,10 +1,13 @@
 //! Makes every written value of a key unique, where that can be done.
 //!
 //! The exact checker needs to know which write a read saw. Unique values tell. `absent` does not once somebody
-//! deletes, so there the index in the answer names the delete; a key whose reads cannot be named so goes to the
-//! general search.
+//! deletes; there the indexes in the answers tell one delete from the other, and a key whose answers carry none goes
+//! to the general search.
+//!
+//! Names that come from indexes are a proposal. If they lead to an order of all operations, that order explains the
+//! answers, whatever the indexes are worth. If they do not, nothing is proved yet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::register::{ABSENT, Action, Op, Register, ValueId};
 
@@ -22,7 +25,7 @@ pub(super) struct Named {
 pub(super) enum Ambiguous {
     /// A value is written more than once.
     Repeated,
-    /// Reads of an absent key do not tell which delete they saw.
+    /// Answers about an absent key do not tell which delete they saw.
     Deletes,
 }
 
@@ -41,97 +44,170 @@ pub(super) fn name(register: &Register) -> Result<Named, Ambiguous> {
             by_index: false,
         });
     }
-    Tombstones::of(register).name(register).ok_or(Ambiguous::Deletes)
+    Tombstones::of(register)
+        .and_then(|tombstones| tombstones.name(register))
+        .ok_or(Ambiguous::Deletes)
+}
+
+/// A place in the order that indexes tell. An entry with index `i` stands at `2 i`; just before it, at `2 i - 1`, is
+/// room for a delete whose own index nobody told.
+type Position = u64;
+
+fn position(index: u64) -> Position {
+    index.saturating_mul(2)
 }
 
 /// What is known about a key's deletes.
 struct Tombstones {
-    /// The value that stands for the delete with this index.
-    by_index: HashMap<u64, ValueId>,
-    /// The value that stands for the only delete of unknown outcome.
-    unknown: Option<ValueId>,
-    unknown_count: usize,
-    /// The index that such a delete must have had, once a read told.
-    unknown_index: Option<u64>,
+    /// The value that stands for the delete at this position.
+    deletes: BTreeMap<Position, ValueId>,
+    /// Every operation's action, with a value of its own for each delete.
+    actions: Vec<Action>,
+    values: u32,
+    /// Values that stand for deletes of unknown outcome, by their beginning.
+    unknown: Vec<ValueId>,
     /// When the first delete began: what ended before has seen the key as it was at the start.
     first_start: i64,
-    next: ValueId,
+    /// The index of each value that some answer told.
+    index_of: HashMap<ValueId, u64>,
 }
 
 impl Tombstones {
-    fn of(register: &Register) -> Self {
-        let deletes = register
-            .ops
-            .iter()
-            .filter(|op| op.action.written() == Some(ABSENT));
-        Tombstones {
-            by_index: HashMap::new(),
-            unknown: None,
-            unknown_count: deletes.clone().filter(|op| op.is_unknown()).count(),
-            unknown_index: None,
-            first_start: deletes.map(|op| op.start).min().unwrap_or(i64::MAX),
-            next: register.values,
+    /// Nothing if two deletes have the same index, or more deletes were seen than there are.
+    fn of(register: &Register) -> Option<Self> {
+        let mut tombstones = Tombstones {
+            deletes: BTreeMap::new(),
+            actions: Vec::with_capacity(register.ops.len()),
+            values: register.values,
+            unknown: Vec::new(),
+            first_start: i64::MAX,
+            index_of: HashMap::new(),
+        };
+        for op in &register.ops {
+            let action = tombstones.own_value(op)?;
+            tombstones.actions.push(action);
+            let value = action
+                .written()
+                .or(action.observed())
+                .filter(|value| *value != ABSENT);
+            tombstones.index_of.extend(value.zip(op.index));
+        }
+        tombstones.place_swapped_away();
+        let unmatched = tombstones.unmatched(register);
+        if unmatched.len() > tombstones.unknown.len() {
+            return None;
+        }
+        // Deletes of unknown outcome differ only in when they began, so the first to begin stands for the lowest.
+        tombstones
+            .deletes
+            .extend(unmatched.into_iter().zip(tombstones.unknown.iter().copied()));
+        Some(tombstones)
+    }
+
+    fn own_value(&mut self, op: &Op) -> Option<Action> {
+        let fresh = self.values;
+        let action = match op.action {
+            Action::Write(ABSENT) => Action::Write(fresh),
+            Action::Swap(from, ABSENT) => Action::Swap(from, fresh),
+            other => return Some(other),
+        };
+        self.values += 1;
+        self.first_start = self.first_start.min(op.start);
+        if op.is_unknown() {
+            self.unknown
+                .extend((op.action == Action::Write(ABSENT)).then_some(fresh));
+        } else if let Some(index) = op.index
+            && self.deletes.insert(position(index), fresh).is_some()
+        {
+            return None;
+        }
+        Some(action)
+    }
+
+    /// A value of which no answer told the index, but that a swap found: nothing came between, so for what was before
+    /// it the swap's own index serves as well.
+    fn place_swapped_away(&mut self) {
+        let swaps = self.actions.iter().filter_map(|action| match *action {
+            Action::Swap(from, to) => Some((to, from)),
+            _ => None,
+        });
+        let found_by: HashMap<ValueId, ValueId> = swaps.collect();
+        for to in found_by.keys() {
+            let Some(index) = self.index_of.get(to).copied() else {
+                continue;
+            };
+            let mut value = *to;
+            while let Some(from) = found_by.get(&value).filter(|from| **from != ABSENT)
+                && !self.index_of.contains_key(from)
+            {
+                self.index_of.insert(*from, index);
+                value = *from;
+            }
         }
     }
 
-    fn name(mut self, register: &Register) -> Option<Named> {
-        let mut ops = register.ops.clone();
-        for op in &mut ops {
-            op.action = match op.action {
-                Action::Write(ABSENT) => Action::Write(self.tombstone(op)?),
-                Action::Swap(from, ABSENT) => Action::Swap(from, self.tombstone(op)?),
-                other => other,
-            };
+    /// Where deletes must have been that did not answer: at an index that a read told, and before a swap that found
+    /// the key absent although the last change known before it was no delete.
+    fn unmatched(&self, register: &Register) -> BTreeSet<Position> {
+        let reads = register.ops.iter().filter(|op| op.action == Action::Read(ABSENT));
+        let told = reads
+            .filter_map(|op| op.index)
+            .filter(|index| *index > 0)
+            .map(position);
+        let mut unmatched: BTreeSet<Position> = told
+            .filter(|position| !self.deletes.contains_key(position))
+            .collect();
+        let deletes: BTreeSet<Position> = self.deletes.keys().chain(&unmatched).copied().collect();
+        let told = self.index_of.values().map(|index| position(*index));
+        let changes: BTreeSet<Position> = told.chain(deletes.iter().copied()).collect();
+        for (op, action) in register.ops.iter().zip(&self.actions) {
+            if let Action::Swap(ABSENT, to) = *action
+                && let Some(index) = self.index_of.get(&to).filter(|_| op.end >= self.first_start)
+            {
+                let last_change = changes.range(..position(*index)).next_back();
+                if last_change.is_some_and(|change| !deletes.contains(change)) {
+                    unmatched.insert(position(*index) - 1);
+                }
+            }
         }
-        for op in &mut ops {
-            op.action = match op.action {
-                Action::Read(ABSENT) => Action::Read(self.seen(op, op.index)?),
-                // Its index is that of its own entry, which says nothing about what was there before.
-                Action::Swap(ABSENT, to) => Action::Swap(self.seen(op, None)?, to),
+        unmatched
+    }
+
+    fn name(self, register: &Register) -> Option<Named> {
+        let mut ops = register.ops.clone();
+        for (op, action) in ops.iter_mut().zip(&self.actions) {
+            op.action = match *action {
+                Action::Read(ABSENT) => Action::Read(self.seen_by_read(op)?),
+                Action::Swap(ABSENT, to) => Action::Swap(self.seen_by_swap(op, to), to),
                 other => other,
             };
         }
         Some(Named {
             ops,
-            values: self.next,
+            values: self.values,
             by_index: true,
         })
     }
 
-    /// A value of its own for a delete; nothing if its index is another one's too.
-    fn tombstone(&mut self, op: &Op) -> Option<ValueId> {
-        let value = self.next;
-        self.next += 1;
-        if op.is_unknown() {
-            self.unknown = Some(value);
-        } else if let Some(index) = op.index
-            && self.by_index.insert(index, value).is_some()
-        {
-            return None;
-        }
-        Some(value)
-    }
-
-    /// Which absence was seen.
-    fn seen(&mut self, op: &Op, index: Option<u64>) -> Option<ValueId> {
+    /// A read answers with the index of what it saw; 0 if there never was anything.
+    fn seen_by_read(&self, op: &Op) -> Option<ValueId> {
         if op.end < self.first_start {
             return Some(ABSENT);
         }
-        match index? {
+        match op.index? {
             0 => Some(ABSENT),
-            index => self
-                .by_index
-                .get(&index)
-                .copied()
-                .or_else(|| self.seen_unknown(index)),
+            index => self.deletes.get(&position(index)).copied(),
         }
     }
 
-    /// An index that no delete answered with can only belong to one that did not answer.
-    fn seen_unknown(&mut self, index: u64) -> Option<ValueId> {
-        let same = *self.unknown_index.get_or_insert(index) == index;
-        (self.unknown_count == 1 && same)
-            .then_some(self.unknown)
-            .flatten()
+    /// A swap has an index of its own; what it saw is the last delete before that. One whose index nobody told is
+    /// seen by nobody who could tell, or else the search will have to.
+    fn seen_by_swap(&self, op: &Op, to: ValueId) -> ValueId {
+        if op.end < self.first_start {
+            return ABSENT;
+        }
+        let index = op.index.or_else(|| self.index_of.get(&to).copied());
+        let before = index.and_then(|index| self.deletes.range(..position(index)).next_back());
+        before.map_or(ABSENT, |(_, value)| *value)
     }
 }

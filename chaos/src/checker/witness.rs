@@ -3,7 +3,7 @@
 use reports::record::{Event, Nanos, Value, Witness};
 
 use super::history::History;
-use super::register::{Action, Op};
+use super::register::{Action, Op, Register};
 use super::zones::{Fault, Zone};
 
 /// No witness has more operations than this.
@@ -20,6 +20,12 @@ pub(super) fn seconds(time: Nanos) -> String {
     } else {
         format!("{cut} s")
     }
+}
+
+/// `1 key`, `2 keys`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// A value in a sentence.
@@ -40,14 +46,14 @@ pub(super) struct Teller<'a> {
     pub(super) history: &'a History<'a>,
     pub(super) key: &'a str,
     /// The key's operations; faults refer to them by number.
-    pub(super) ops: &'a [Op],
+    pub(super) register: &'a Register,
 }
 
 impl<'a> Teller<'a> {
     /// A fault that the zone checker found.
     pub(super) fn fault(&self, fault: &Fault) -> Witness {
         match fault {
-            Fault::Garbage { seen_by } => self.unwritten(*seen_by, None),
+            Fault::Garbage { seen_by } => self.unwritten(*seen_by),
             Fault::LostUpdate { swaps } => self.lost_update(*swaps),
             Fault::OutOfOrder { earlier, later } => self.out_of_order(*earlier, *later),
             Fault::Cycle { swaps } => self.cycle(swaps),
@@ -56,12 +62,13 @@ impl<'a> Teller<'a> {
     }
 
     /// A value that nobody wrote, or only one who failed to.
-    pub(super) fn unwritten(&self, seen_by: usize, failed: Option<usize>) -> Witness {
+    pub(super) fn unwritten(&self, seen_by: usize) -> Witness {
         let answered = self.answered(seen_by);
-        let Some(failed) = failed else {
+        let value = self.register.ops[seen_by].action.observed();
+        let Some(failed) = value.and_then(|value| self.register.failed.get(&value)) else {
             return self.witness(format!("{answered}, a value that nobody wrote"), &[seen_by]);
         };
-        let operation = &self.history.operations()[failed];
+        let operation = &self.history.operations()[*failed];
         let when = self.history.completion(operation).map_or(0, |event| event.time);
         let sentence = format!(
             "{answered}, the value of a write that had failed at {}",
@@ -74,15 +81,15 @@ impl<'a> Teller<'a> {
 
     /// The operation at which the general search got stuck.
     pub(super) fn stuck(&self, number: usize) -> Witness {
-        let op = &self.ops[number];
+        let op = &self.register.ops[number];
         let change = |op: &Op| op.action.written().is_some();
-        let latest_before = (0..self.ops.len())
-            .filter(|other| change(&self.ops[*other]) && self.ops[*other].end < op.start)
-            .max_by_key(|other| self.ops[*other].end);
+        let latest_before = (0..self.register.ops.len())
+            .filter(|other| change(&self.register.ops[*other]) && self.register.ops[*other].end < op.start)
+            .max_by_key(|other| self.register.ops[*other].end);
         let source = op.action.observed().and_then(|value| {
-            (0..self.ops.len())
+            (0..self.register.ops.len())
                 .rev()
-                .find(|other| *other != number && self.ops[*other].action.written() == Some(value))
+                .find(|other| *other != number && self.register.ops[*other].action.written() == Some(value))
         });
         let although = latest_before
             .map(|other| format!(", although {}", self.had_ended(other)))
@@ -100,7 +107,7 @@ impl<'a> Teller<'a> {
 
     fn lost_update(&self, swaps: [usize; 2]) -> Witness {
         let [first, second] = swaps.map(|number| match self.end_event(number) {
-            _ if self.ops[number].is_unknown() => {
+            _ if self.register.ops[number].is_unknown() => {
                 format!("{} (seen later)", shown(self.left(number)))
             }
             Some(event) => format!(
@@ -112,22 +119,12 @@ impl<'a> Teller<'a> {
         });
         let from = shown(self.seen(swaps[0]));
         let sentence = format!("{from} was swapped twice: for {first} and for {second}");
-        let proof_of_unknown = swaps.into_iter().filter_map(|number| {
-            let written = self.ops[number].action.written()?;
-            let by = || {
-                self.ops
-                    .iter()
-                    .position(|op| !op.is_unknown() && op.action.observed() == Some(written))
-            };
-            if self.ops[number].is_unknown() { by() } else { None }
-        });
-        let numbers: Vec<usize> = swaps.into_iter().chain(proof_of_unknown).collect();
-        self.witness(sentence, &numbers)
+        self.witness(sentence, &swaps)
     }
 
     /// `later` follows from `earlier`, yet ended before that began.
     fn out_of_order(&self, earlier: usize, later: usize) -> Witness {
-        let sentence = match self.ops[earlier].action {
+        let sentence = match self.register.ops[earlier].action {
             Action::Read(_) => {
                 let old = shown(self.seen(earlier));
                 format!(
@@ -140,12 +137,15 @@ impl<'a> Teller<'a> {
                 format!("{} although {}", self.had_ended(later), self.only_began(earlier))
             }
         };
-        // What joins the two, where it is a single swap.
-        let link = self.ops[earlier].action.observed().and_then(|value| {
-            let consumes = |op: &Op| matches!(op.action, Action::Swap(from, _) if from == value);
-            self.ops.iter().position(consumes)
-        });
-        let numbers: Vec<usize> = [Some(later), link, Some(earlier)].into_iter().flatten().collect();
+        // What joins the two, if that is a single swap.
+        let value = self.register.ops[earlier].action.observed();
+        let consumes = |number: &usize| match self.register.ops[*number].action {
+            Action::Swap(from, _) => Some(from) == value,
+            _ => false,
+        };
+        let mut links = (0..self.register.ops.len()).filter(consumes);
+        let link = links.next().filter(|_| links.next().is_none());
+        let numbers: Vec<usize> = [Some(later), Some(earlier), link].into_iter().flatten().collect();
         self.witness(sentence, &numbers)
     }
 
@@ -155,7 +155,7 @@ impl<'a> Teller<'a> {
             "the values {} were each swapped for the next, and the last for the first, but none was written first",
             steps.join(", ")
         );
-        self.witness(sentence, &swaps[..swaps.len().min(OPERATIONS_MAX)])
+        self.witness(sentence, swaps)
     }
 
     fn crossed(&self, older: &Zone, newer: &Zone) -> Witness {
@@ -186,11 +186,24 @@ impl<'a> Teller<'a> {
         self.witness(sentence, &all.into_iter().flatten().collect::<Vec<_>>())
     }
 
+    /// The operations, most important first. Of one whose outcome is unknown somebody must have seen that it
+    /// happened; where there is no room for both, the one who saw it is the proof.
     fn witness(&self, sentence: String, numbers: &[usize]) -> Witness {
-        let mut operations: Vec<usize> = numbers.iter().map(|number| self.ops[*number].operation).collect();
+        let is_unknown = |number: &usize| self.register.ops[*number].is_unknown();
+        let proofs = numbers
+            .iter()
+            .filter_map(|number| self.proof(*number, &mut Vec::new()));
+        let mut chosen: Vec<usize> = Vec::new();
+        for number in proofs.chain(numbers.iter().copied().filter(is_unknown)) {
+            if !chosen.contains(&number) && chosen.len() < OPERATIONS_MAX {
+                chosen.push(number);
+            }
+        }
+        let mut operations: Vec<usize> = chosen
+            .into_iter()
+            .map(|number| self.register.ops[number].operation)
+            .collect();
         operations.sort_unstable();
-        operations.dedup();
-        operations.truncate(OPERATIONS_MAX);
         let operations = operations
             .into_iter()
             .map(|number| &self.history.operations()[number]);
@@ -203,19 +216,48 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// An operation that ended well and shows that this one took effect: itself, or one that saw what it left, or
+    /// saw what was made of that.
+    fn proof(&self, number: usize, tried: &mut Vec<usize>) -> Option<usize> {
+        let op = &self.register.ops[number];
+        if !op.is_unknown() {
+            return Some(number);
+        }
+        tried.push(number);
+        let left = op.action.written()?;
+        let saw = |number: &usize| self.register.ops[*number].action.observed() == Some(left);
+        let observers: Vec<usize> = (0..self.register.ops.len()).filter(saw).collect();
+        let known = observers
+            .iter()
+            .copied()
+            .find(|number| !self.register.ops[*number].is_unknown());
+        known.or_else(|| {
+            let unknown = observers.into_iter();
+            unknown
+                .filter_map(|number| {
+                    if tried.contains(&number) {
+                        None
+                    } else {
+                        self.proof(number, tried)
+                    }
+                })
+                .next()
+        })
+    }
+
     fn begin_event(&self, number: usize) -> &'a Event {
         self.history
-            .invocation(&self.history.operations()[self.ops[number].operation])
+            .invocation(&self.history.operations()[self.register.ops[number].operation])
     }
 
     fn end_event(&self, number: usize) -> Option<&'a Event> {
         self.history
-            .completion(&self.history.operations()[self.ops[number].operation])
+            .completion(&self.history.operations()[self.register.ops[number].operation])
     }
 
     /// The value that an operation found.
     fn seen(&self, number: usize) -> Option<&'a str> {
-        let source = match self.ops[number].action {
+        let source = match self.register.ops[number].action {
             Action::Read(_) => self.end_event(number),
             _ => Some(self.begin_event(number)),
         };
@@ -237,7 +279,7 @@ impl<'a> Teller<'a> {
 
     /// An operation that says something surprising.
     fn answered(&self, number: usize) -> String {
-        let op = &self.ops[number];
+        let op = &self.register.ops[number];
         let began = seconds(self.begin_event(number).time);
         let end = self.end_event(number).filter(|_| !op.is_unknown());
         let who = end.and_then(|event| event.node.as_deref()).unwrap_or("the store");
@@ -259,7 +301,7 @@ impl<'a> Teller<'a> {
             .end_event(number)
             .map_or_else(String::new, |event| format!(" at {}", seconds(event.time)));
         let (seen, left) = (self.seen(number), self.left(number));
-        match self.ops[number].action {
+        match self.register.ops[number].action {
             Action::Read(_) => format!("{} was read{when}", shown(seen)),
             Action::Swap(..) => format!(
                 "the swap of {} for {} was acknowledged{when}",
@@ -275,7 +317,7 @@ impl<'a> Teller<'a> {
     fn only_began(&self, number: usize) -> String {
         let when = seconds(self.begin_event(number).time);
         let (seen, left) = (self.seen(number), self.left(number));
-        match self.ops[number].action {
+        match self.register.ops[number].action {
             Action::Read(_) => format!("the read of {} only began at {when}", shown(seen)),
             Action::Swap(..) => format!(
                 "the swap of {} for {} only began at {when}",

@@ -197,22 +197,14 @@ impl<'a> Graph<'a> {
         let start = (0..self.ops.len())
             .find(|number| self.kept[*number] && is_swap(*number) && !reached[*number])
             .expect("an operation on no chain is on a cycle of swaps, or reads from one");
-        let mut swaps = vec![start];
-        let mut at = start;
-        loop {
-            let Some(next) = self.ops[at]
+        let after = |swap: usize| {
+            self.ops[swap]
                 .action
                 .written()
                 .and_then(|to| self.consumer[to as usize])
-            else {
-                break;
-            };
-            if swaps.contains(&next) {
-                break;
-            }
-            swaps.push(next);
-            at = next;
-        }
+        };
+        let swaps = std::iter::successors(Some(start), |swap| after(*swap).filter(|next| *next != start));
+        let swaps = swaps.collect();
         Fault::Cycle { swaps }
     }
 }

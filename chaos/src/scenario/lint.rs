@@ -3,6 +3,7 @@
 //! An error is something that cannot be done or cannot be meant. A warning is something that can be done, but probably
 //! shows less than its author thinks.
 
+use super::plan::INJECTIONS_MAX;
 use super::{
     Action, Fault, Mode, Outage, Partition, Place, Placed, PlannedFault, Problem, Scenario, Severity, Shape,
     Span, Store, Target,
@@ -131,18 +132,30 @@ fn one_fault(scenario: &Scenario, fault: &Placed<Fault>, found: &mut Vec<Problem
             times,
             ..
         }) => {
-            repetition(length, every.as_ref(), times.as_ref(), found);
+            repetition(scenario, length, every.as_ref(), times.as_ref(), found);
             aim(scenario, target, found);
         }
         Fault::RollingRestart(fault) => {
             positive(&fault.length, "a fault", found);
         }
         Fault::Partition(fault) => {
-            repetition(&fault.length, fault.every.as_ref(), fault.times.as_ref(), found);
+            repetition(
+                scenario,
+                &fault.length,
+                fault.every.as_ref(),
+                fault.times.as_ref(),
+                found,
+            );
             partition(scenario, fault, found);
         }
         Fault::Latency(fault) => {
-            repetition(&fault.length, fault.every.as_ref(), fault.times.as_ref(), found);
+            repetition(
+                scenario,
+                &fault.length,
+                fault.every.as_ref(),
+                fault.times.as_ref(),
+                found,
+            );
             aim(scenario, &fault.target, found);
             positive(&fault.delay, "a delay", found);
             if let Some(jitter) = fault.jitter.as_ref().filter(|jitter| jitter.0 > fault.delay.0) {
@@ -154,7 +167,13 @@ fn one_fault(scenario: &Scenario, fault: &Placed<Fault>, found: &mut Vec<Problem
             }
         }
         Fault::Bandwidth(fault) => {
-            repetition(&fault.length, fault.every.as_ref(), fault.times.as_ref(), found);
+            repetition(
+                scenario,
+                &fault.length,
+                fault.every.as_ref(),
+                fault.times.as_ref(),
+                found,
+            );
             aim(scenario, &fault.target, found);
             // Links are narrowed in whole kilobytes a second.
             if fault.rate.0 < 1000 {
@@ -168,6 +187,7 @@ fn one_fault(scenario: &Scenario, fault: &Placed<Fault>, found: &mut Vec<Problem
 }
 
 fn repetition(
+    scenario: &Scenario,
     length: &Placed<Span>,
     every: Option<&Placed<Span>>,
     times: Option<&Placed<u32>>,
@@ -184,6 +204,14 @@ fn repetition(
         found.push(
             Problem::error(every.place(), message).note("`every` counts from one beginning to the next"),
         );
+    }
+    if let Some(every) = every.filter(|every| !every.0.is_zero()) {
+        let fitting = scenario.duration.0.as_nanos() / every.0.as_nanos();
+        let count = times.map_or(fitting, |times| u128::from(times.value));
+        if count > u128::from(INJECTIONS_MAX) {
+            let note = format!("allowed: up to {INJECTIONS_MAX}");
+            found.push(Problem::error(every.place(), format!("{count} injections of one fault")).note(note));
+        }
     }
     if let Some(times) = times {
         if times.value == 0 {
@@ -330,9 +358,9 @@ fn conflict(
     place: Option<Place>,
 ) -> Option<Problem> {
     if !earlier.is_outage() || !later.is_outage() {
-        let same_kind = std::mem::discriminant(&earlier.action) == std::mem::discriminant(&later.action);
-        let partition = matches!(earlier.action, Action::Partition { .. });
-        return (same_kind && !partition && surely_meet(earlier.target, later.target, nodes)).then(|| {
+        let clash =
+            same_links(&earlier.action, &later.action) && surely_meet(earlier.target, later.target, nodes);
+        return clash.then(|| {
             let message = format!("`{later}` meets `{earlier}` on the same links");
             Problem::error(place, message).note("let one end before the other begins")
         });
@@ -349,6 +377,16 @@ fn conflict(
         let message = format!("`{later}` while `{earlier}` may leave no majority");
         Problem::warning(place, message).note("nothing can be acknowledged meanwhile")
     })
+}
+
+/// Whether two faults of one kind do the same to the same kind of links.
+fn same_links(a: &Action, b: &Action) -> bool {
+    match (a, b) {
+        (Action::Partition { shape: a, .. }, Action::Partition { shape: b, .. }) => {
+            (*a == Shape::ClientsOnly) == (*b == Shape::ClientsOnly)
+        }
+        _ => std::mem::discriminant(a) == std::mem::discriminant(b),
+    }
 }
 
 /// Whether two targets have a node in common whatever they resolve to.

@@ -118,8 +118,9 @@ struct Times<'a> {
     times: &'a Option<Placed<u32>>,
 }
 
-/// A limit on what one line may unroll to, so that `every: 1us` stays a mistake instead of a full memory.
-const INJECTIONS_MAX: u32 = 10_000;
+/// What one line may unroll to; more is refused when the file is read. A limit, so that `every: 1us` stays a mistake
+/// instead of a full memory.
+pub(super) const INJECTIONS_MAX: u32 = 10_000;
 
 impl Times<'_> {
     fn starts(&self, run: Duration) -> Vec<Duration> {
