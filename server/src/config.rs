@@ -28,7 +28,12 @@ pub struct Args {
     pub port: u16,
 
     /// Addresses of all other nodes, separated by commas. A name may be pinned in front: `node2=localhost:50052`.
-    #[arg(long, value_name = "[NAME=]HOST:PORT", value_delimiter = ',', required_unless_present = "single_node")]
+    #[arg(
+        long,
+        value_name = "[NAME=]HOST:PORT",
+        value_delimiter = ',',
+        required_unless_present = "single_node"
+    )]
     pub peers: Vec<PeerAddress>,
 
     /// Run as a cluster of one. Without it `--peers` is demanded, so that forgetting it does not make a second cluster.
@@ -74,12 +79,17 @@ pub enum Mutant {
 impl Args {
     /// Where the log is kept.
     pub fn data_dir(&self) -> PathBuf {
-        self.data_dir.clone().unwrap_or_else(|| PathBuf::from("data").join(&self.node_id.0))
+        self.data_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("data").join(&self.node_id.0))
     }
 
     /// Checks what no single flag can check for itself.
     pub fn check(&self) -> Result<(), String> {
-        let own = [format!("localhost:{}", self.port), format!("{}:{}", self.listen, self.port)];
+        let own = [
+            format!("localhost:{}", self.port),
+            format!("{}:{}", self.listen, self.port),
+        ];
         let mut seen = std::collections::BTreeSet::new();
         for peer in &self.peers {
             if own.contains(&peer.address) {
@@ -89,7 +99,10 @@ impl Args {
                 ));
             }
             if peer.name.as_deref() == Some(&self.node_id.0) {
-                return Err(format!("--peers calls {} {}, which is this node's own name", peer.address, self.node_id.0));
+                return Err(format!(
+                    "--peers calls {} {}, which is this node's own name",
+                    peer.address, self.node_id.0
+                ));
             }
             if !seen.insert(&peer.address) {
                 return Err(format!("--peers lists {} twice", peer.address));
@@ -97,7 +110,9 @@ impl Args {
         }
         let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
         if self.election_timeout < least || self.election_timeout > most {
-            return Err(format!("--election-timeout must lie between {least:?} and {most:?}"));
+            return Err(format!(
+                "--election-timeout must lie between {least:?} and {most:?}"
+            ));
         }
         Ok(())
     }
@@ -115,7 +130,9 @@ impl FromStr for NodeName {
         match text {
             "" | "." | ".." => Err("a node needs a name, such as node1".to_owned()),
             _ if text.len() > 64 => Err(format!("a name has at most 64 characters, not {}", text.len())),
-            _ if !text.chars().all(allowed) => Err("a name has letters, digits, '.', '_' and '-' only".to_owned()),
+            _ if !text.chars().all(allowed) => {
+                Err("a name has letters, digits, '.', '_' and '-' only".to_owned())
+            }
             _ => Ok(NodeName(text.to_owned())),
         }
     }
@@ -139,12 +156,17 @@ impl FromStr for PeerAddress {
             None => (None, text),
         };
         let expected = "expected host:port, such as localhost:50052";
-        let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("{expected}: the port is missing"))?;
+        let (host, port) = address
+            .rsplit_once(':')
+            .ok_or_else(|| format!("{expected}: the port is missing"))?;
         if host.is_empty() || host.contains("//") || !host.is_ascii() {
             return Err(format!("{expected}: {host:?} is no host"));
         }
         match port.parse::<u16>() {
-            Ok(port) if port > 0 => Ok(PeerAddress { name, address: address.to_owned() }),
+            Ok(port) if port > 0 => Ok(PeerAddress {
+                name,
+                address: address.to_owned(),
+            }),
             _ => Err(format!("{expected}: {port:?} is no port")),
         }
     }
@@ -163,7 +185,8 @@ mod tests {
 
     #[test]
     fn three_flags_are_enough() {
-        let args = parse("server --node-id node1 --port 50051 --peers localhost:50052,localhost:50053").unwrap();
+        let args =
+            parse("server --node-id node1 --port 50051 --peers localhost:50052,localhost:50053").unwrap();
         assert_eq!(args.peers.len(), 2);
         assert_eq!(args.data_dir(), PathBuf::from("data/node1"));
     }
@@ -182,12 +205,21 @@ mod tests {
             ("--node-id n1 --port 1 --peers localhost:0", "is no port"),
             ("--node-id n1 --port 1 --peers http://localhost:2", "is no host"),
             ("--node-id n/1 --port 1 --peers localhost:2", "letters, digits"),
-            ("--node-id n1 --port 1 --peers localhost:1,localhost:2", "own address"),
+            (
+                "--node-id n1 --port 1 --peers localhost:1,localhost:2",
+                "own address",
+            ),
             ("--node-id n1 --port 1 --peers 127.0.0.1:1", "own address"),
             ("--node-id n1 --port 1 --peers localhost:2,localhost:2", "twice"),
             ("--node-id n1 --port 1 --peers n1=localhost:2", "own name"),
-            ("--node-id n1 --port 1 --peers localhost:2 --single-node", "cannot be used with"),
-            ("--node-id n1 --port 1 --single-node --election-timeout 1ms", "--election-timeout"),
+            (
+                "--node-id n1 --port 1 --peers localhost:2 --single-node",
+                "cannot be used with",
+            ),
+            (
+                "--node-id n1 --port 1 --single-node --election-timeout 1ms",
+                "--election-timeout",
+            ),
             ("--node-id n1 --port 70000 --single-node", "70000"),
         ] {
             let error = parse(&format!("server {line}")).unwrap_err();

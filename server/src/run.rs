@@ -82,16 +82,24 @@ pub async fn run(
     if let Some(cut) = &found.cut {
         tracing::warn!(file = %cut.path.display(), bytes = cut.bytes, "cut an unfinished write off the log: {}", cut.reason);
     }
-    tracing::info!(entries = recovered.entries.len(), term = recovered.hard_state.term, "log opened");
+    tracing::info!(
+        entries = recovered.entries.len(),
+        term = recovered.hard_state.term,
+        "log opened"
+    );
     let incarnation = random();
     let members = open_members(&args, incarnation, &data_dir)?;
 
     let address = SocketAddr::new(args.listen, args.port);
-    let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => NodeError::PortInUse(address),
-        _ => NodeError::Listen { address, source },
-    })?;
-    let address = listener.local_addr().map_err(|source| NodeError::Listen { address, source })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => NodeError::PortInUse(address),
+            _ => NodeError::Listen { address, source },
+        })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| NodeError::Listen { address, source })?;
 
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
@@ -103,22 +111,52 @@ pub async fn run(
         let _ = durable_in.send(progress);
     });
     let core = Core::new(core_config(&args, &members), recovered);
-    let driver = Driver::new(Parts { core, wal, members: members.clone(), links, requests, control, durable, has_leader });
+    let driver = Driver::new(Parts {
+        core,
+        wal,
+        members: members.clone(),
+        links,
+        requests,
+        control,
+        durable,
+        has_leader,
+    });
     let node = Handle::new(requests_in, control_in);
 
     let dialling: Vec<_> = (0..args.peers.len())
         .map(|slot| tokio::spawn(dial_forever(slot, members.clone(), link_events.clone())))
         .collect();
-    let own_address = format!("{}:{}", if args.listen.is_loopback() { "localhost" } else { "" }, address.port());
+    let own_address = format!(
+        "{}:{}",
+        if args.listen.is_loopback() {
+            "localhost"
+        } else {
+            ""
+        },
+        address.port()
+    );
     let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
     listening(address);
-    let served = serve(listener, service, members, link_events, leader_known, node, driver, stop).await;
+    let served = serve(
+        listener,
+        service,
+        members,
+        link_events,
+        leader_known,
+        node,
+        driver,
+        stop,
+    )
+    .await;
     dialling.iter().for_each(|task| task.abort());
     served
 }
 
 /// Serves until `stop`, or until the log fails.
-#[expect(clippy::too_many_arguments, reason = "the parts of a node meet here and nowhere else")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of a node meet here and nowhere else"
+)]
 async fn serve(
     listener: TcpListener,
     service: KeyValues,
@@ -181,12 +219,17 @@ async fn wait_until(mut flag: watch::Receiver<bool>) {
 }
 
 /// `grpc.health.v1`: the process serves as soon as it runs, the key-value service while a leader is known.
-async fn report_health(reporter: tonic_health::server::HealthReporter, mut leader_known: watch::Receiver<bool>) {
+async fn report_health(
+    reporter: tonic_health::server::HealthReporter,
+    mut leader_known: watch::Receiver<bool>,
+) {
     loop {
         if *leader_known.borrow_and_update() {
             reporter.set_serving::<KeyValueServiceServer<KeyValues>>().await;
         } else {
-            reporter.set_not_serving::<KeyValueServiceServer<KeyValues>>().await;
+            reporter
+                .set_not_serving::<KeyValueServiceServer<KeyValues>>()
+                .await;
         }
         if leader_known.changed().await.is_err() {
             return;
@@ -201,20 +244,28 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-fn reflection_v1() -> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
-    reflection().build_v1().expect("the descriptors were made by this build")
+fn reflection_v1()
+-> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+    reflection()
+        .build_v1()
+        .expect("the descriptors were made by this build")
 }
 
-fn reflection_v1alpha()
--> tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection> {
-    reflection().build_v1alpha().expect("the descriptors were made by this build")
+fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionServer<
+    impl tonic_reflection::server::v1alpha::ServerReflection,
+> {
+    reflection()
+        .build_v1alpha()
+        .expect("the descriptors were made by this build")
 }
 
 fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Members>, NodeError> {
-    Members::open(&args.node_id.0, incarnation, &args.peers, data_dir).map(Arc::new).map_err(|error| match error {
-        MembersError::Disk { .. } => NodeError::Members(error.to_string()),
-        _ => NodeError::Usage(error.to_string()),
-    })
+    Members::open(&args.node_id.0, incarnation, &args.peers, data_dir)
+        .map(Arc::new)
+        .map_err(|error| match error {
+            MembersError::Disk { .. } => NodeError::Members(error.to_string()),
+            _ => NodeError::Usage(error.to_string()),
+        })
 }
 
 fn wal_options(args: &Args) -> WalOptions {

@@ -7,7 +7,8 @@ use proto::metadata;
 use proto::raft::key_value_service_server::KeyValueService;
 use proto::raft::{
     CompareAndSwapRequest, CompareAndSwapResponse, DeleteRequest, DeleteResponse, GetClusterStatusRequest,
-    GetClusterStatusResponse, GetRequest, GetResponse, PeerStatus, PutRequest, PutResponse, ResponseHeader, Role,
+    GetClusterStatusResponse, GetRequest, GetResponse, PeerStatus, PutRequest, PutResponse, ResponseHeader,
+    Role,
 };
 use proto::storage::{Command, CompareAndSwap, Delete, Put, command::Kind};
 use tonic::{Code, Request, Response, Status};
@@ -32,15 +33,26 @@ pub(crate) struct KeyValues {
 
 impl KeyValues {
     pub(crate) fn new(node: Handle, node_id: &str, own_address: String, incarnation: u64) -> KeyValues {
-        KeyValues { node, node_id: node_id.into(), own_address, incarnation }
+        KeyValues {
+            node,
+            node_id: node_id.into(),
+            own_address,
+            incarnation,
+        }
     }
 
     fn header(&self, term: Term) -> Option<ResponseHeader> {
-        Some(ResponseHeader { node_id: self.node_id.to_string(), term })
+        Some(ResponseHeader {
+            node_id: self.node_id.to_string(),
+            term,
+        })
     }
 
     async fn write(&self, kind: Kind) -> Result<Answer<Written>, Status> {
-        self.node.write(Command { kind: Some(kind) }).await.map_err(refusal)
+        self.node
+            .write(Command { kind: Some(kind) })
+            .await
+            .map_err(refusal)
     }
 }
 
@@ -50,9 +62,17 @@ impl KeyValueService for KeyValues {
         let PutRequest { key, value } = request.into_inner();
         check_key(&key)?;
         check_value(&value)?;
-        let written = self.write(Kind::Put(Put { key, value: value.into() })).await?;
+        let written = self
+            .write(Kind::Put(Put {
+                key,
+                value: value.into(),
+            }))
+            .await?;
         let header = self.header(written.term);
-        Ok(Response::new(PutResponse { header, index: written.value.index }))
+        Ok(Response::new(PutResponse {
+            header,
+            index: written.value.index,
+        }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -61,15 +81,26 @@ impl KeyValueService for KeyValues {
         let Answer { term, value: version } = self.node.read(key).await.map_err(refusal)?;
         let found = version.value.is_some();
         let value = version.value.map(text).transpose()?.unwrap_or_default();
-        Ok(Response::new(GetResponse { header: self.header(term), found, value, index: version.index }))
+        Ok(Response::new(GetResponse {
+            header: self.header(term),
+            found,
+            value,
+            index: version.index,
+        }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         let DeleteRequest { key } = request.into_inner();
         check_key(&key)?;
         let Answer { term, value: written } = self.write(Kind::Delete(Delete { key })).await?;
-        let Reply::Delete { existed } = written.reply else { return Err(mismatch(&written)) };
-        Ok(Response::new(DeleteResponse { header: self.header(term), index: written.index, existed }))
+        let Reply::Delete { existed } = written.reply else {
+            return Err(mismatch(&written));
+        };
+        Ok(Response::new(DeleteResponse {
+            header: self.header(term),
+            index: written.index,
+            existed,
+        }))
     }
 
     async fn compare_and_swap(
@@ -79,14 +110,28 @@ impl KeyValueService for KeyValues {
         let CompareAndSwapRequest { key, expected, value } = request.into_inner();
         check_key(&key)?;
         check_value(&value)?;
-        let swap = CompareAndSwap { key, expected: expected.map(Into::into), value: value.into() };
+        let swap = CompareAndSwap {
+            key,
+            expected: expected.map(Into::into),
+            value: value.into(),
+        };
         let Answer { term, value: written } = self.write(Kind::CompareAndSwap(swap)).await?;
         let header = self.header(term);
         let response = match written.reply {
-            Reply::Swapped => CompareAndSwapResponse { header, swapped: true, index: written.index, current: None },
+            Reply::Swapped => CompareAndSwapResponse {
+                header,
+                swapped: true,
+                index: written.index,
+                current: None,
+            },
             Reply::NotSwapped(version) => {
                 let current = version.value.map(text).transpose()?;
-                CompareAndSwapResponse { header, swapped: false, index: version.index, current }
+                CompareAndSwapResponse {
+                    header,
+                    swapped: false,
+                    index: version.index,
+                    current,
+                }
             }
             _ => return Err(mismatch(&written)),
         };
@@ -137,7 +182,10 @@ impl KeyValueService for KeyValues {
 
 fn check_key(key: &str) -> Result<(), Status> {
     match key.len() {
-        0 => Err(not_executed(Code::InvalidArgument, "the key is empty; a key has at least one byte")),
+        0 => Err(not_executed(
+            Code::InvalidArgument,
+            "the key is empty; a key has at least one byte",
+        )),
         length if length > KEY_BYTES_MAX => {
             let text = format!("the key has {length} bytes; at most {KEY_BYTES_MAX} are allowed");
             Err(not_executed(Code::InvalidArgument, &text))
@@ -150,7 +198,10 @@ fn check_value(value: &str) -> Result<(), Status> {
     if value.len() <= VALUE_BYTES_MAX {
         return Ok(());
     }
-    let text = format!("the value has {} bytes; at most {VALUE_BYTES_MAX} are allowed", value.len());
+    let text = format!(
+        "the value has {} bytes; at most {VALUE_BYTES_MAX} are allowed",
+        value.len()
+    );
     Err(not_executed(Code::InvalidArgument, &text))
 }
 
@@ -160,7 +211,10 @@ fn text(value: bytes::Bytes) -> Result<String, Status> {
 }
 
 fn mismatch(written: &Written) -> Status {
-    Status::internal(format!("the entry at {} did something else than was asked: {:?}", written.index, written.reply))
+    Status::internal(format!(
+        "the entry at {} did something else than was asked: {:?}",
+        written.index, written.reply
+    ))
 }
 
 /// The failure in the terms of the table in `kv.proto`.
@@ -168,22 +222,34 @@ fn refusal(failure: Failure) -> Status {
     match failure {
         Failure::NotLeader { term, leader: None } => {
             let text = "this node does not lead, and knows nobody who does; try again, or try another node";
-            with(not_executed(Code::Unavailable, text), metadata::TERM, &term.to_string())
+            with(
+                not_executed(Code::Unavailable, text),
+                metadata::TERM,
+                &term.to_string(),
+            )
         }
-        Failure::NotLeader { term, leader: Some((id, address)) } => {
+        Failure::NotLeader {
+            term,
+            leader: Some((id, address)),
+        } => {
             let text = format!("this node does not lead; {id} does, at {address}");
             let status = not_executed(Code::FailedPrecondition, &text);
             let status = with(status, metadata::TERM, &term.to_string());
             let status = with(status, metadata::LEADER_ID, &id);
             with(status, metadata::LEADER_ADDRESS, &address)
         }
-        Failure::Overloaded => {
-            not_executed(Code::ResourceExhausted, "too many requests wait already; wait a moment and try again")
-        }
+        Failure::Overloaded => not_executed(
+            Code::ResourceExhausted,
+            "too many requests wait already; wait a moment and try again",
+        ),
         Failure::Stopping => not_executed(Code::Unavailable, "this node is stopping; try another"),
         Failure::Replaced { term } => {
             let text = "another leader took over before the write was replicated; it did not happen";
-            with(not_executed(Code::Unavailable, text), metadata::TERM, &term.to_string())
+            with(
+                not_executed(Code::Unavailable, text),
+                metadata::TERM,
+                &term.to_string(),
+            )
         }
         Failure::Lost { term } => {
             let text = "leadership was lost with the write in the log; it may have happened or may still";
@@ -214,18 +280,40 @@ mod tests {
     fn every_failure_says_whether_it_happened() {
         let leader = Some(("node2".to_owned(), "localhost:2".to_owned()));
         let table = [
-            (Failure::NotLeader { term: 3, leader }, Code::FailedPrecondition, metadata::NOT_EXECUTED),
-            (Failure::NotLeader { term: 3, leader: None }, Code::Unavailable, metadata::NOT_EXECUTED),
-            (Failure::Overloaded, Code::ResourceExhausted, metadata::NOT_EXECUTED),
+            (
+                Failure::NotLeader { term: 3, leader },
+                Code::FailedPrecondition,
+                metadata::NOT_EXECUTED,
+            ),
+            (
+                Failure::NotLeader {
+                    term: 3,
+                    leader: None,
+                },
+                Code::Unavailable,
+                metadata::NOT_EXECUTED,
+            ),
+            (
+                Failure::Overloaded,
+                Code::ResourceExhausted,
+                metadata::NOT_EXECUTED,
+            ),
             (Failure::Stopping, Code::Unavailable, metadata::NOT_EXECUTED),
-            (Failure::Replaced { term: 3 }, Code::Unavailable, metadata::NOT_EXECUTED),
+            (
+                Failure::Replaced { term: 3 },
+                Code::Unavailable,
+                metadata::NOT_EXECUTED,
+            ),
             (Failure::Lost { term: 3 }, Code::Unavailable, metadata::UNKNOWN),
         ];
         for (failure, code, outcome) in table {
             let hint = matches!(&failure, Failure::NotLeader { leader: Some(_), .. });
             let status = refusal(failure);
             assert_eq!(status.code(), code);
-            let value = status.metadata().get(metadata::OUTCOME).map(|value| value.as_bytes());
+            let value = status
+                .metadata()
+                .get(metadata::OUTCOME)
+                .map(|value| value.as_bytes());
             assert_eq!(value, Some(outcome.as_bytes()));
             assert_eq!(status.metadata().contains_key(metadata::LEADER_ID), hint);
         }
@@ -235,7 +323,10 @@ mod tests {
     fn keys_and_values_have_limits() {
         assert!(check_key("k").is_ok() && check_key(&"k".repeat(KEY_BYTES_MAX)).is_ok());
         for bad in [String::new(), "k".repeat(KEY_BYTES_MAX + 1)] {
-            assert_eq!(check_key(&bad).map_err(|status| status.code()), Err(Code::InvalidArgument));
+            assert_eq!(
+                check_key(&bad).map_err(|status| status.code()),
+                Err(Code::InvalidArgument)
+            );
         }
         assert!(check_value(&"v".repeat(VALUE_BYTES_MAX)).is_ok());
         assert!(check_value(&"v".repeat(VALUE_BYTES_MAX + 1)).is_err());

@@ -49,20 +49,29 @@ pub enum Reply {
 impl Store {
     /// Applies the next entry. `None` for one that carries no command.
     pub fn apply(&mut self, entry: &Entry) -> Option<Reply> {
-        assert_eq!(entry.index, self.applied + 1, "entries are applied in order, each exactly once");
+        assert_eq!(
+            entry.index,
+            self.applied + 1,
+            "entries are applied in order, each exactly once"
+        );
         self.applied = entry.index;
         if entry.payload.is_empty() {
             return None;
         }
-        let kind = Command::decode(entry.payload.clone()).ok().and_then(|command| command.kind);
+        let kind = Command::decode(entry.payload.clone())
+            .ok()
+            .and_then(|command| command.kind);
         // The checksums of the log held, so this node or its leader wrote something it cannot read itself.
-        let kind = kind.unwrap_or_else(|| panic!("entry {} holds no command this version knows", entry.index));
+        let kind =
+            kind.unwrap_or_else(|| panic!("entry {} holds no command this version knows", entry.index));
         Some(match kind {
             Kind::Put(put) => {
                 self.set(put.key, Some(put.value));
                 Reply::Put
             }
-            Kind::Delete(delete) => Reply::Delete { existed: self.set(delete.key, None).value.is_some() },
+            Kind::Delete(delete) => Reply::Delete {
+                existed: self.set(delete.key, None).value.is_some(),
+            },
             Kind::CompareAndSwap(swap) => {
                 let current = self.get(&swap.key);
                 if current.value == swap.expected {
@@ -93,7 +102,10 @@ impl Store {
     fn set(&mut self, key: String, value: Option<Bytes>) -> Versioned {
         // A short value cut out of a receive buffer would keep all of the buffer alive.
         let value = value.map(|value| Bytes::copy_from_slice(&value));
-        let new = Versioned { value, index: self.applied };
+        let new = Versioned {
+            value,
+            index: self.applied,
+        };
         self.digest = self.digest.wrapping_add(fingerprint(&key, &new));
         let old = self.map.get(&key).map_or(0, |old| fingerprint(&key, old));
         self.digest = self.digest.wrapping_sub(old);
@@ -122,16 +134,33 @@ mod tests {
 
     fn entry(index: Index, kind: Kind) -> Entry {
         let payload = Command { kind: Some(kind) }.encode_to_vec().into();
-        Entry { term: 1, index, payload }
+        Entry {
+            term: 1,
+            index,
+            payload,
+        }
     }
 
     fn put(index: Index, key: &str, value: &'static str) -> Entry {
-        entry(index, Kind::Put(Put { key: key.into(), value: value.into() }))
+        entry(
+            index,
+            Kind::Put(Put {
+                key: key.into(),
+                value: value.into(),
+            }),
+        )
     }
 
     fn swap(index: Index, key: &str, expected: Option<&'static str>, value: &'static str) -> Entry {
         let expected = expected.map(Bytes::from);
-        entry(index, Kind::CompareAndSwap(CompareAndSwap { key: key.into(), expected, value: value.into() }))
+        entry(
+            index,
+            Kind::CompareAndSwap(CompareAndSwap {
+                key: key.into(),
+                expected,
+                value: value.into(),
+            }),
+        )
     }
 
     fn delete(index: Index, key: &str) -> Entry {
@@ -149,24 +178,57 @@ mod tests {
     #[test]
     fn a_read_sees_the_last_write_and_its_index() {
         let store = filled(&[put(1, "a", "x"), put(2, "b", "y"), put(3, "a", "z")]);
-        assert_eq!(store.get("a"), Versioned { value: Some("z".into()), index: 3 });
-        assert_eq!(store.get("c"), Versioned { value: None, index: 0 });
+        assert_eq!(
+            store.get("a"),
+            Versioned {
+                value: Some("z".into()),
+                index: 3
+            }
+        );
+        assert_eq!(
+            store.get("c"),
+            Versioned {
+                value: None,
+                index: 0
+            }
+        );
     }
 
     #[test]
     fn a_deletion_is_named_by_its_index() {
         let mut store = filled(&[put(1, "a", "x")]);
-        assert_eq!(store.apply(&delete(2, "a")), Some(Reply::Delete { existed: true }));
-        assert_eq!(store.apply(&delete(3, "a")), Some(Reply::Delete { existed: false }));
-        assert_eq!(store.get("a"), Versioned { value: None, index: 3 });
+        assert_eq!(
+            store.apply(&delete(2, "a")),
+            Some(Reply::Delete { existed: true })
+        );
+        assert_eq!(
+            store.apply(&delete(3, "a")),
+            Some(Reply::Delete { existed: false })
+        );
+        assert_eq!(
+            store.get("a"),
+            Versioned {
+                value: None,
+                index: 3
+            }
+        );
     }
 
     #[test]
     fn compare_and_swap_changes_nothing_on_a_mismatch() {
         let mut store = filled(&[put(1, "a", "x")]);
-        let current = Versioned { value: Some("x".into()), index: 1 };
-        assert_eq!(store.apply(&swap(2, "a", Some("y"), "z")), Some(Reply::NotSwapped(current.clone())));
-        assert_eq!(store.apply(&swap(3, "a", None, "z")), Some(Reply::NotSwapped(current)));
+        let current = Versioned {
+            value: Some("x".into()),
+            index: 1,
+        };
+        assert_eq!(
+            store.apply(&swap(2, "a", Some("y"), "z")),
+            Some(Reply::NotSwapped(current.clone()))
+        );
+        assert_eq!(
+            store.apply(&swap(3, "a", None, "z")),
+            Some(Reply::NotSwapped(current))
+        );
         assert_eq!(store.apply(&swap(4, "a", Some("x"), "z")), Some(Reply::Swapped));
         assert_eq!(store.apply(&swap(5, "new", None, "1")), Some(Reply::Swapped));
         assert_eq!(store.get("a").index, 4);
@@ -174,14 +236,22 @@ mod tests {
 
     #[test]
     fn the_digest_tells_maps_apart_and_forgets_what_was_overwritten() {
-        let opened = Entry { term: 1, index: 1, payload: Bytes::new() };
+        let opened = Entry {
+            term: 1,
+            index: 1,
+            payload: Bytes::new(),
+        };
         let direct = filled(&[opened.clone(), put(2, "a", "x")]);
         let detour = filled(&[put(1, "a", "other"), put(2, "a", "x")]);
         assert_eq!(direct.digest(), detour.digest(), "equal maps");
         for different in [put(2, "a", "y"), put(2, "b", "x"), delete(2, "a")] {
             assert_ne!(filled(&[opened.clone(), different]).digest(), direct.digest());
         }
-        assert_ne!(filled(&[put(1, "a", "x")]).digest(), direct.digest(), "another index");
+        assert_ne!(
+            filled(&[put(1, "a", "x")]).digest(),
+            direct.digest(),
+            "another index"
+        );
     }
 
     #[test]

@@ -103,7 +103,10 @@ impl Driver {
             take_waiting(&mut self.parts.requests, &mut requests);
             requests.drain(..).for_each(|request| self.on_request(request));
             self.act();
-            if self.stop_by.is_some_and(|by| self.writes.is_empty() || Instant::now() >= by) {
+            if self
+                .stop_by
+                .is_some_and(|by| self.writes.is_empty() || Instant::now() >= by)
+            {
                 break;
             }
         }
@@ -133,14 +136,26 @@ impl Driver {
                 self.links.remove(&peer);
                 core.peer_down(peer, epoch);
             }
-            LinkEvent::Responses { peer, epoch, messages } => {
-                messages.into_iter().for_each(|message| core.receive_response(peer, epoch, message));
+            LinkEvent::Responses {
+                peer,
+                epoch,
+                messages,
+            } => {
+                messages
+                    .into_iter()
+                    .for_each(|message| core.receive_response(peer, epoch, message));
             }
-            LinkEvent::Accepted { peer, append, answers } => {
+            LinkEvent::Accepted {
+                peer,
+                append,
+                answers,
+            } => {
                 self.answers.insert((peer, append), answers);
             }
             LinkEvent::Requests { peer, messages } => {
-                messages.into_iter().for_each(|message| core.receive_request(peer, message));
+                messages
+                    .into_iter()
+                    .for_each(|message| core.receive_request(peer, message));
             }
         }
     }
@@ -167,7 +182,10 @@ impl Driver {
             Refused::Overloaded => Failure::Overloaded,
             Refused::NotLeader(leader) => {
                 let leader = leader.map(|leader| self.parts.members.name_and_address(leader));
-                Failure::NotLeader { term: self.parts.core.term(), leader }
+                Failure::NotLeader {
+                    term: self.parts.core.term(),
+                    leader,
+                }
             }
         }
     }
@@ -195,7 +213,10 @@ impl Driver {
         self.reads.answer(&self.store, term);
         if !output.reads_failed.is_empty() {
             let failure = self.refusal(Refused::NotLeader(self.parts.core.leader()));
-            output.reads_failed.drain(..).for_each(|token| self.reads.fail(token, &failure));
+            output
+                .reads_failed
+                .drain(..)
+                .for_each(|token| self.reads.fail(token, &failure));
         }
         self.output = output;
         self.notice_office();
@@ -242,21 +263,38 @@ impl Driver {
             self.leads = leads;
         }
         let has_leader = core.leader().is_some();
-        self.parts.has_leader.send_if_modified(|known| std::mem::replace(known, has_leader) != has_leader);
+        self.parts
+            .has_leader
+            .send_if_modified(|known| std::mem::replace(known, has_leader) != has_leader);
     }
 
     fn status(&self) -> Status {
         let core = &self.parts.core;
-        let peers = self.parts.members.slots().into_iter().map(|(address, node)| match node {
-            None => PeerStatus { name: String::new(), address, connected: false, matched: 0 },
-            Some((name, id)) => {
-                PeerStatus { name, address, connected: self.links.contains_key(&id), matched: core.matched(id) }
-            }
-        });
+        let peers = self
+            .parts
+            .members
+            .slots()
+            .into_iter()
+            .map(|(address, node)| match node {
+                None => PeerStatus {
+                    name: String::new(),
+                    address,
+                    connected: false,
+                    matched: 0,
+                },
+                Some((name, id)) => PeerStatus {
+                    name,
+                    address,
+                    connected: self.links.contains_key(&id),
+                    matched: core.matched(id),
+                },
+            });
         Status {
             role: core.role(),
             term: core.term(),
-            leader: core.leader().map(|leader| self.parts.members.name_and_address(leader)),
+            leader: core
+                .leader()
+                .map(|leader| self.parts.members.name_and_address(leader)),
             commit: core.commit(),
             applied: self.store.applied(),
             last: core.last().index,

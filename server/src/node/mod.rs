@@ -50,7 +50,9 @@ impl Handle {
     /// What the node knows of itself and the cluster.
     pub(crate) async fn status(&self) -> Result<Status, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.control.send(Control::Status(reply)).map_err(|_| Failure::Stopping)?;
+        self.control
+            .send(Control::Status(reply))
+            .map_err(|_| Failure::Stopping)?;
         answer.await.map_err(|_| Failure::Stopping)
     }
 
@@ -70,8 +72,14 @@ impl Handle {
 
 /// What clients ask of a node.
 pub(crate) enum ClientRequest {
-    Write { command: Command, reply: oneshot::Sender<Result<Answer<Written>, Failure>> },
-    Read { key: String, reply: oneshot::Sender<Result<Answer<Versioned>, Failure>> },
+    Write {
+        command: Command,
+        reply: oneshot::Sender<Result<Answer<Written>, Failure>>,
+    },
+    Read {
+        key: String,
+        reply: oneshot::Sender<Result<Answer<Versioned>, Failure>>,
+    },
 }
 
 /// What must get through even when clients crowd the node.
@@ -98,7 +106,10 @@ pub(crate) struct Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// Did not happen: this node does not lead.
-    NotLeader { term: Term, leader: Option<(String, String)> },
+    NotLeader {
+        term: Term,
+        leader: Option<(String, String)>,
+    },
     /// Did not happen: too much waits already.
     Overloaded,
     /// Did not happen: the node is stopping.

@@ -29,15 +29,26 @@ impl Writes {
     /// An entry was applied: answers whoever waits for that index. The same index with another term means that the
     /// write was cut from the log and never happened.
     pub(super) fn applied(&mut self, entry: &Entry, outcome: Option<Reply>, term: Term) {
-        if self.waiting.front().is_none_or(|(position, _)| position.index > entry.index) {
+        if self
+            .waiting
+            .front()
+            .is_none_or(|(position, _)| position.index > entry.index)
+        {
             return;
         }
         let (position, reply) = self.waiting.pop_front().expect("the front was just seen");
-        assert_eq!(position.index, entry.index, "entries are applied without gaps, so no write is passed over");
+        assert_eq!(
+            position.index, entry.index,
+            "entries are applied without gaps, so no write is passed over"
+        );
         let result = match outcome {
-            Some(outcome) if position == entry.position() => {
-                Ok(Answer { term, value: Written { index: entry.index, reply: outcome } })
-            }
+            Some(outcome) if position == entry.position() => Ok(Answer {
+                term,
+                value: Written {
+                    index: entry.index,
+                    reply: outcome,
+                },
+            }),
             _ => Err(Failure::Replaced { term }),
         };
         // A client that stopped waiting needs no answer.
@@ -72,16 +83,26 @@ impl Reads {
     }
 
     pub(super) fn confirm(&mut self, token: ReadToken, index: Index) {
-        let reads = self.asked.remove(&token).expect("the core confirms only what it was asked, once");
+        let reads = self
+            .asked
+            .remove(&token)
+            .expect("the core confirms only what it was asked, once");
         self.confirmed.push_back((index, reads));
     }
 
     /// Answers what the map has caught up with. Indexes are confirmed in order, so the first that is too far ends it.
     pub(super) fn answer(&mut self, store: &Store, term: Term) {
-        while self.confirmed.front().is_some_and(|(index, _)| *index <= store.applied()) {
+        while self
+            .confirmed
+            .front()
+            .is_some_and(|(index, _)| *index <= store.applied())
+        {
             let (_, reads) = self.confirmed.pop_front().expect("the front was just seen");
             for (key, reply) in reads {
-                let _ = reply.send(Ok(Answer { term, value: store.get(&key) }));
+                let _ = reply.send(Ok(Answer {
+                    term,
+                    value: store.get(&key),
+                }));
             }
         }
     }

@@ -51,11 +51,16 @@ impl PeerEndpoint {
         match members.known(&hello.node_id) {
             Some(id) => Ok(id),
             // It may be the node behind an address that has not answered yet.
-            None if members.has_room() || hello.node_id == members.own_name => Err(Status::unavailable(format!(
-                "{} has not met {} yet; try again",
-                members.own_name, hello.node_id
-            ))),
-            None => refuse(format!("{} is not one of the nodes that {} knows", hello.node_id, members.own_name)),
+            None if members.has_room() || hello.node_id == members.own_name => {
+                Err(Status::unavailable(format!(
+                    "{} has not met {} yet; try again",
+                    members.own_name, hello.node_id
+                )))
+            }
+            None => refuse(format!(
+                "{} is not one of the nodes that {} knows",
+                hello.node_id, members.own_name
+            )),
         }
     }
 }
@@ -68,8 +73,14 @@ impl PeerService for PeerEndpoint {
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|frame| frame.hello);
         let hello = first.ok_or_else(|| Status::invalid_argument("a stream begins with a hello"))?;
-        let welcome = Welcome { node_id: self.members.own_name.clone(), incarnation: self.members.incarnation };
-        let welcome = Frame { welcome: Some(welcome), ..Default::default() };
+        let welcome = Welcome {
+            node_id: self.members.own_name.clone(),
+            incarnation: self.members.incarnation,
+        };
+        let welcome = Frame {
+            welcome: Some(welcome),
+            ..Default::default()
+        };
         let (answers, queue) = mpsc::channel(QUEUE_MESSAGES_MAX);
         // A node that this one has not met yet is told who answers: that is how it is learned. It gets nothing else.
         let peer = match self.recognise(&hello) {
@@ -80,8 +91,15 @@ impl PeerService for PeerEndpoint {
             Err(status) => return Err(status),
         };
         let append = hello.class() == StreamClass::Append;
-        let accepted = LinkEvent::Accepted { peer, append, answers };
-        self.events.send(accepted).await.map_err(|_| Status::unavailable("this node is stopping"))?;
+        let accepted = LinkEvent::Accepted {
+            peer,
+            append,
+            answers,
+        };
+        self.events
+            .send(accepted)
+            .await
+            .map_err(|_| Status::unavailable("this node is stopping"))?;
         tokio::spawn(forward(peer, requests, self.events.clone()));
         Ok(Response::new(Answers(Frames::new(Some(welcome), queue))))
     }
@@ -90,7 +108,11 @@ impl PeerService for PeerEndpoint {
 /// Hands requests to the node until the stream ends, for whatever reason.
 async fn forward(peer: NodeId, mut requests: Streaming<Frame>, events: mpsc::Sender<LinkEvent>) {
     while let Ok(Some(frame)) = requests.message().await {
-        let messages = frame.messages.into_iter().map(convert::from_wire).collect::<Result<Vec<_>, _>>();
+        let messages = frame
+            .messages
+            .into_iter()
+            .map(convert::from_wire)
+            .collect::<Result<Vec<_>, _>>();
         let Ok(messages) = messages else {
             tracing::error!(%peer, "a peer sent a message that makes no sense; closing its stream");
             return;

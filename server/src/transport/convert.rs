@@ -5,15 +5,19 @@ use proto::peer::{self, message::Kind};
 use tonic::Status;
 
 use crate::raft::{
-    AppendRequest, AppendResponse, AppendResult, Entry, Heartbeat, HeartbeatResponse, Message, Position, VoteRequest,
-    VoteResponse,
+    AppendRequest, AppendResponse, AppendResult, Entry, Heartbeat, HeartbeatResponse, Message, Position,
+    VoteRequest, VoteResponse,
 };
 
 /// About how many bytes a message takes on the wire.
 pub(super) fn weight(message: &Message) -> usize {
     match message {
         Message::AppendRequest(request) => {
-            64 + request.entries.iter().map(|entry| entry.payload.len() + 24).sum::<usize>()
+            64 + request
+                .entries
+                .iter()
+                .map(|entry| entry.payload.len() + 24)
+                .sum::<usize>()
         }
         _ => 32,
     }
@@ -27,9 +31,15 @@ pub(super) fn to_wire(message: Message) -> peer::Message {
             last_index: request.last.index,
             pre_vote: request.pre_vote,
         }),
-        Message::VoteResponse(VoteResponse { term, granted, pre_vote }) => {
-            Kind::VoteResponse(peer::VoteResponse { term, granted, pre_vote })
-        }
+        Message::VoteResponse(VoteResponse {
+            term,
+            granted,
+            pre_vote,
+        }) => Kind::VoteResponse(peer::VoteResponse {
+            term,
+            granted,
+            pre_vote,
+        }),
         Message::AppendRequest(request) => Kind::AppendRequest(peer::AppendRequest {
             term: request.term,
             prev_term: request.prev.term,
@@ -39,9 +49,15 @@ pub(super) fn to_wire(message: Message) -> peer::Message {
             read_seq: request.read_seq,
         }),
         Message::AppendResponse(response) => Kind::AppendResponse(append_response_to_wire(response)),
-        Message::Heartbeat(Heartbeat { term, commit, read_seq }) => {
-            Kind::Heartbeat(peer::Heartbeat { term, commit, read_seq })
-        }
+        Message::Heartbeat(Heartbeat {
+            term,
+            commit,
+            read_seq,
+        }) => Kind::Heartbeat(peer::Heartbeat {
+            term,
+            commit,
+            read_seq,
+        }),
         Message::HeartbeatResponse(HeartbeatResponse { term, read_seq }) => {
             Kind::HeartbeatResponse(peer::HeartbeatResponse { term, read_seq })
         }
@@ -50,12 +66,24 @@ pub(super) fn to_wire(message: Message) -> peer::Message {
 }
 
 fn entry_to_wire(entry: &Entry) -> peer::Entry {
-    peer::Entry { term: entry.term, index: entry.index, payload: entry.payload.clone() }
+    peer::Entry {
+        term: entry.term,
+        index: entry.index,
+        payload: entry.payload.clone(),
+    }
 }
 
 fn append_response_to_wire(response: AppendResponse) -> peer::AppendResponse {
-    let AppendResponse { term, result, read_seq } = response;
-    let wire = peer::AppendResponse { term, read_seq, ..Default::default() };
+    let AppendResponse {
+        term,
+        result,
+        read_seq,
+    } = response;
+    let wire = peer::AppendResponse {
+        term,
+        read_seq,
+        ..Default::default()
+    };
     match result {
         AppendResult::Matched(match_index) => peer::AppendResponse { match_index, ..wire },
         AppendResult::Rejected { rejected, hint } => peer::AppendResponse {
@@ -69,21 +97,38 @@ fn append_response_to_wire(response: AppendResponse) -> peer::AppendResponse {
 }
 
 pub(super) fn from_wire(message: peer::Message) -> Result<Message, Status> {
-    let kind = message.kind.ok_or_else(|| Status::invalid_argument("a message of a kind this version does not know"))?;
+    let kind = message
+        .kind
+        .ok_or_else(|| Status::invalid_argument("a message of a kind this version does not know"))?;
     Ok(match kind {
         Kind::VoteRequest(request) => Message::VoteRequest(VoteRequest {
             term: request.term,
-            last: Position { term: request.last_term, index: request.last_index },
+            last: Position {
+                term: request.last_term,
+                index: request.last_index,
+            },
             pre_vote: request.pre_vote,
         }),
-        Kind::VoteResponse(peer::VoteResponse { term, granted, pre_vote }) => {
-            Message::VoteResponse(VoteResponse { term, granted, pre_vote })
-        }
+        Kind::VoteResponse(peer::VoteResponse {
+            term,
+            granted,
+            pre_vote,
+        }) => Message::VoteResponse(VoteResponse {
+            term,
+            granted,
+            pre_vote,
+        }),
         Kind::AppendRequest(request) => Message::AppendRequest(append_request(request)?),
         Kind::AppendResponse(response) => Message::AppendResponse(append_response(response)),
-        Kind::Heartbeat(peer::Heartbeat { term, commit, read_seq }) => {
-            Message::Heartbeat(Heartbeat { term, commit, read_seq })
-        }
+        Kind::Heartbeat(peer::Heartbeat {
+            term,
+            commit,
+            read_seq,
+        }) => Message::Heartbeat(Heartbeat {
+            term,
+            commit,
+            read_seq,
+        }),
         Kind::HeartbeatResponse(peer::HeartbeatResponse { term, read_seq }) => {
             Message::HeartbeatResponse(HeartbeatResponse { term, read_seq })
         }
@@ -92,7 +137,10 @@ pub(super) fn from_wire(message: peer::Message) -> Result<Message, Status> {
 
 /// Entries must follow their previous position without a gap, in terms that never fall and never pass the leader's.
 fn append_request(request: peer::AppendRequest) -> Result<AppendRequest, Status> {
-    let prev = Position { term: request.prev_term, index: request.prev_index };
+    let prev = Position {
+        term: request.prev_term,
+        index: request.prev_index,
+    };
     let mut before = prev;
     for entry in &request.entries {
         let follows = before.index.checked_add(1) == Some(entry.index);
@@ -102,24 +150,47 @@ fn append_request(request: peer::AppendRequest) -> Result<AppendRequest, Status>
                 entry.index, entry.term, before.index, before.term, request.term
             )));
         }
-        before = Position { term: entry.term, index: entry.index };
+        before = Position {
+            term: entry.term,
+            index: entry.index,
+        };
     }
     let entries = request
         .entries
         .into_iter()
-        .map(|entry| Entry { term: entry.term, index: entry.index, payload: entry.payload })
+        .map(|entry| Entry {
+            term: entry.term,
+            index: entry.index,
+            payload: entry.payload,
+        })
         .collect();
-    Ok(AppendRequest { term: request.term, prev, entries, commit: request.commit, read_seq: request.read_seq })
+    Ok(AppendRequest {
+        term: request.term,
+        prev,
+        entries,
+        commit: request.commit,
+        read_seq: request.read_seq,
+    })
 }
 
 fn append_response(response: peer::AppendResponse) -> AppendResponse {
     let result = if response.rejected {
-        let hint = Position { term: response.hint_term, index: response.hint_index };
-        AppendResult::Rejected { rejected: response.rejected_index, hint }
+        let hint = Position {
+            term: response.hint_term,
+            index: response.hint_index,
+        };
+        AppendResult::Rejected {
+            rejected: response.rejected_index,
+            hint,
+        }
     } else {
         AppendResult::Matched(response.match_index)
     };
-    AppendResponse { term: response.term, result, read_seq: response.read_seq }
+    AppendResponse {
+        term: response.term,
+        result,
+        read_seq: response.read_seq,
+    }
 }
 
 #[cfg(test)]
@@ -129,13 +200,20 @@ mod tests {
     use super::*;
 
     fn entry(term: u64, index: u64) -> Entry {
-        Entry { term, index, payload: bytes::Bytes::from_static(b"payload") }
+        Entry {
+            term,
+            index,
+            payload: bytes::Bytes::from_static(b"payload"),
+        }
     }
 
     fn append(prev: (u64, u64), entries: &[(u64, u64)]) -> Message {
         Message::AppendRequest(AppendRequest {
             term: 4,
-            prev: Position { term: prev.0, index: prev.1 },
+            prev: Position {
+                term: prev.0,
+                index: prev.1,
+            },
             entries: entries.iter().map(|&(term, index)| entry(term, index)).collect(),
             commit: 2,
             read_seq: 9,
@@ -146,16 +224,32 @@ mod tests {
     fn every_message_survives_the_wire() {
         let hint = Position { term: 1, index: 2 };
         let messages = [
-            Message::VoteRequest(VoteRequest { term: 3, last: hint, pre_vote: true }),
-            Message::VoteResponse(VoteResponse { term: 3, granted: true, pre_vote: true }),
+            Message::VoteRequest(VoteRequest {
+                term: 3,
+                last: hint,
+                pre_vote: true,
+            }),
+            Message::VoteResponse(VoteResponse {
+                term: 3,
+                granted: true,
+                pre_vote: true,
+            }),
             append((1, 2), &[(1, 3), (4, 4)]),
-            Message::AppendResponse(AppendResponse { term: 3, result: AppendResult::Matched(7), read_seq: 1 }),
+            Message::AppendResponse(AppendResponse {
+                term: 3,
+                result: AppendResult::Matched(7),
+                read_seq: 1,
+            }),
             Message::AppendResponse(AppendResponse {
                 term: 3,
                 result: AppendResult::Rejected { rejected: 7, hint },
                 read_seq: 1,
             }),
-            Message::Heartbeat(Heartbeat { term: 1, commit: 2, read_seq: 3 }),
+            Message::Heartbeat(Heartbeat {
+                term: 1,
+                commit: 2,
+                read_seq: 3,
+            }),
             Message::HeartbeatResponse(HeartbeatResponse { term: 1, read_seq: 3 }),
         ];
         for message in messages {

@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
+use super::Link;
 use super::frames::Frames;
 use super::members::{Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
-use super::Link;
 use crate::raft::{Epoch, Message, NodeId};
 
 /// Dialling and greeting together may take this long.
@@ -67,7 +67,10 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
                 tracing::info!(%address, peer = members.name_and_address(peer).0, "link up");
                 delay = RETRY_DELAYS.0;
                 complaint.clear();
-                let link = Link { control: control.queue, append: append.queue };
+                let link = Link {
+                    control: control.queue,
+                    append: append.queue,
+                };
                 if events.send(LinkEvent::Up { peer, epoch, link }).await.is_err() {
                     return;
                 }
@@ -106,7 +109,11 @@ fn complain(address: &str, error: &LinkError, last: &mut String) {
     *last = text;
 }
 
-async fn connect(slot: usize, address: &str, members: &Members) -> Result<(NodeId, Greeted, Greeted), LinkError> {
+async fn connect(
+    slot: usize,
+    address: &str,
+    members: &Members,
+) -> Result<(NodeId, Greeted, Greeted), LinkError> {
     let (control_peer, control) = greet(slot, address, members, StreamClass::Control).await?;
     let (append_peer, append) = greet(slot, address, members, StreamClass::Append).await?;
     assert_eq!(control_peer, append_peer, "a slot holds one name for ever");
@@ -138,12 +145,20 @@ async fn greet(
         class: class.into(),
     };
     let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
-    let first = Frame { hello: Some(hello), ..Default::default() };
+    let first = Frame {
+        hello: Some(hello),
+        ..Default::default()
+    };
     let mut client = PeerServiceClient::new(channel).max_decoding_message_size(crate::FRAME_BYTES_MAX);
-    let answers = client.exchange(Frames::new(Some(first), waiting)).await.map_err(LinkError::Refused)?;
+    let answers = client
+        .exchange(Frames::new(Some(first), waiting))
+        .await
+        .map_err(LinkError::Refused)?;
     let mut answers = answers.into_inner();
     let first = answers.message().await.map_err(LinkError::Refused)?;
-    let welcome = first.and_then(|frame| frame.welcome).ok_or(LinkError::NoWelcome)?;
+    let welcome = first
+        .and_then(|frame| frame.welcome)
+        .ok_or(LinkError::NoWelcome)?;
     let peer = members.introduce(slot, &welcome.node_id, welcome.incarnation)?;
     Ok((peer, Greeted { queue, answers }))
 }
@@ -165,7 +180,15 @@ async fn forward(
             Ok(messages) => messages,
             Err(status) => return LinkError::Refused(status),
         };
-        if events.send(LinkEvent::Responses { peer, epoch, messages }).await.is_err() {
+        if events
+            .send(LinkEvent::Responses {
+                peer,
+                epoch,
+                messages,
+            })
+            .await
+            .is_err()
+        {
             return LinkError::Ended;
         }
     }

@@ -42,11 +42,21 @@ pub(crate) enum MembersError {
     )]
     Stranger { name: String, known: String },
     #[error("the node at {address} says it is {name}, but --peers calls it {expected}; correct --peers")]
-    WrongName { address: String, name: String, expected: String },
+    WrongName {
+        address: String,
+        name: String,
+        expected: String,
+    },
     #[error("the node at {address} is this node itself; remove that address from --peers")]
     Myself { address: String },
-    #[error("two nodes call themselves {name}: at {first} and at {second}; give one of them another --node-id")]
-    Twice { name: String, first: String, second: String },
+    #[error(
+        "two nodes call themselves {name}: at {first} and at {second}; give one of them another --node-id"
+    )]
+    Twice {
+        name: String,
+        first: String,
+        second: String,
+    },
     #[error("the names {one} and {other} cannot be told apart by their number; rename one of them")]
     SameNumber { one: String, other: String },
     #[error("cannot keep the names of the peers in {path}: {source}")]
@@ -61,18 +71,32 @@ impl Members {
         peers: &[PeerAddress],
         data_dir: &Path,
     ) -> Result<Members, MembersError> {
-        let slots = peers.iter().map(|peer| Slot { address: peer.address.clone(), name: None }).collect();
+        let slots = peers
+            .iter()
+            .map(|peer| Slot {
+                address: peer.address.clone(),
+                name: None,
+            })
+            .collect();
         let members = Members {
             own_name: own_name.to_owned(),
             own_id: NodeId::of(own_name),
             incarnation,
             file: data_dir.join("peers"),
-            known: Mutex::new(Known { slots, names: BTreeMap::new() }),
+            known: Mutex::new(Known {
+                slots,
+                names: BTreeMap::new(),
+            }),
         };
         let written = match fs::read_to_string(&members.file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(MembersError::Disk { path: members.file.clone(), source }),
+            Err(source) => {
+                return Err(MembersError::Disk {
+                    path: members.file.clone(),
+                    source,
+                });
+            }
         };
         for name in written.lines() {
             members.learn_name(name)?;
@@ -100,7 +124,12 @@ impl Members {
     }
 
     /// The node at a slot has said who it is. Remembers it, or says why it cannot be.
-    pub(crate) fn introduce(&self, slot: usize, name: &str, incarnation: u64) -> Result<NodeId, MembersError> {
+    pub(crate) fn introduce(
+        &self,
+        slot: usize,
+        name: &str,
+        incarnation: u64,
+    ) -> Result<NodeId, MembersError> {
         let address = self.address(slot);
         if name == self.own_name && incarnation == self.incarnation {
             return Err(MembersError::Myself { address });
@@ -112,7 +141,11 @@ impl Members {
     /// an address that was given.
     pub(crate) fn known(&self, name: &str) -> Option<NodeId> {
         let id = NodeId::of(name);
-        self.lock().names.get(&id).filter(|known| *known == name).map(|_| id)
+        self.lock()
+            .names
+            .get(&id)
+            .filter(|known| *known == name)
+            .map(|_| id)
     }
 
     /// Whether a name could still turn out to belong to this cluster.
@@ -128,7 +161,10 @@ impl Members {
         }
         let known = self.lock();
         let name = known.names.get(&id).cloned().unwrap_or_default();
-        let slot = known.slots.iter().find(|slot| slot.name.as_deref() == Some(&name));
+        let slot = known
+            .slots
+            .iter()
+            .find(|slot| slot.name.as_deref() == Some(&name));
         (name, slot.map(|slot| slot.address.clone()).unwrap_or_default())
     }
 
@@ -136,7 +172,11 @@ impl Members {
     pub(crate) fn slots(&self) -> Vec<(String, Option<(String, NodeId)>)> {
         let known = self.lock();
         let node = |slot: &Slot| slot.name.clone().map(|name| (name.clone(), NodeId::of(&name)));
-        known.slots.iter().map(|slot| (slot.address.clone(), node(slot))).collect()
+        known
+            .slots
+            .iter()
+            .map(|slot| (slot.address.clone(), node(slot)))
+            .collect()
     }
 
     fn bind(&self, at: usize, name: &str) -> Result<NodeId, MembersError> {
@@ -145,16 +185,29 @@ impl Members {
             let slot = &known.slots[at];
             if let Some(expected) = slot.name.as_ref().filter(|expected| *expected != name) {
                 let (address, expected) = (slot.address.clone(), expected.clone());
-                return Err(MembersError::WrongName { address, name: name.to_owned(), expected });
+                return Err(MembersError::WrongName {
+                    address,
+                    name: name.to_owned(),
+                    expected,
+                });
             }
-            let elsewhere = |(other, slot): &(usize, &Slot)| *other != at && slot.name.as_deref() == Some(name);
+            let elsewhere =
+                |(other, slot): &(usize, &Slot)| *other != at && slot.name.as_deref() == Some(name);
             if let Some((_, other)) = known.slots.iter().enumerate().find(elsewhere) {
                 let (first, second) = (other.address.clone(), slot.address.clone());
-                return Err(MembersError::Twice { name: name.to_owned(), first, second });
+                return Err(MembersError::Twice {
+                    name: name.to_owned(),
+                    first,
+                    second,
+                });
             }
             if name == self.own_name {
                 let (first, second) = ("this address".to_owned(), slot.address.clone());
-                return Err(MembersError::Twice { name: name.to_owned(), first, second });
+                return Err(MembersError::Twice {
+                    name: name.to_owned(),
+                    first,
+                    second,
+                });
             }
         }
         let id = self.learn_name(name)?;
@@ -169,23 +222,37 @@ impl Members {
             if other == name {
                 return Ok(id);
             }
-            return Err(MembersError::SameNumber { one: other.clone(), other: name.to_owned() });
+            return Err(MembersError::SameNumber {
+                one: other.clone(),
+                other: name.to_owned(),
+            });
         }
         if id == self.own_id {
-            return Err(MembersError::SameNumber { one: self.own_name.clone(), other: name.to_owned() });
+            return Err(MembersError::SameNumber {
+                one: self.own_name.clone(),
+                other: name.to_owned(),
+            });
         }
         if known.names.len() >= known.slots.len() {
             let names: Vec<&str> = known.names.values().map(String::as_str).collect();
-            return Err(MembersError::Stranger { name: name.to_owned(), known: names.join(", ") });
+            return Err(MembersError::Stranger {
+                name: name.to_owned(),
+                known: names.join(", "),
+            });
         }
         known.names.insert(id, name.to_owned());
         let text: String = known.names.values().map(|name| format!("{name}\n")).collect();
-        replace_file(&self.file, &text).map_err(|source| MembersError::Disk { path: self.file.clone(), source })?;
+        replace_file(&self.file, &text).map_err(|source| MembersError::Disk {
+            path: self.file.clone(),
+            source,
+        })?;
         Ok(id)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("nobody panics while holding the list of members")
+        self.known
+            .lock()
+            .expect("nobody panics while holding the list of members")
     }
 }
 
@@ -228,7 +295,10 @@ mod tests {
         let error = members.introduce(1, "node9", 3).unwrap_err();
         assert!(matches!(error, MembersError::Stranger { .. }), "{error}");
         members.introduce(1, "node3", 3).unwrap();
-        assert_eq!(members.name_and_address(NodeId::of("node3")), ("node3".into(), "localhost:4".into()));
+        assert_eq!(
+            members.name_and_address(NodeId::of("node3")),
+            ("node3".into(), "localhost:4".into())
+        );
     }
 
     #[test]

@@ -35,9 +35,17 @@ pub(crate) enum LinkEvent {
     /// One of them is not any more.
     Down { peer: NodeId, epoch: Epoch },
     /// Answers from a peer on the streams of that epoch.
-    Responses { peer: NodeId, epoch: Epoch, messages: Vec<Message> },
+    Responses {
+        peer: NodeId,
+        epoch: Epoch,
+        messages: Vec<Message>,
+    },
     /// A peer has dialled this node; answers to it go here.
-    Accepted { peer: NodeId, append: bool, answers: mpsc::Sender<Message> },
+    Accepted {
+        peer: NodeId,
+        append: bool,
+        answers: mpsc::Sender<Message>,
+    },
     /// Requests from a peer.
     Requests { peer: NodeId, messages: Vec<Message> },
 }
@@ -51,7 +59,11 @@ pub(crate) struct Link {
 impl Link {
     /// Queues a message. It is dropped when the queue is full, as on any network.
     pub(crate) fn send(&self, message: Message) {
-        let queue = if message.is_append() { &self.append } else { &self.control };
+        let queue = if message.is_append() {
+            &self.append
+        } else {
+            &self.control
+        };
         let _ = queue.try_send(message);
     }
 }
