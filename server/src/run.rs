@@ -184,33 +184,35 @@ async fn serve(
         .add_service(reflection_v1alpha());
     let (close, closed) = watch::channel(false);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = server.serve_with_incoming_shutdown(incoming, wait_until(closed));
-    tokio::pin!(serving);
+    let mut serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, wait_until(closed)));
 
-    let running = tokio::spawn(driver.run());
-    tokio::pin!(running);
-    tokio::pin!(stop);
-    let ended = tokio::select! {
-        ended = &mut running => Some(ended),
-        served = &mut serving => { served?; None }
-        () = &mut stop => None,
-    };
+    let mut running = tokio::spawn(driver.run());
+    let (mut ended, mut served) = (None, None);
+    tokio::select! {
+        result = &mut running => ended = Some(result),
+        result = &mut serving => served = Some(result),
+        () = stop => {}
+    }
     node.stop();
     let _ = close.send(true);
     // Requests in hand are answered while the node finishes; the streams of peers end with it.
     let ended = match ended {
         Some(ended) => ended,
-        None => tokio::select! {
-            ended = &mut running => ended,
-            _ = async { let _ = (&mut serving).await; std::future::pending::<()>().await } => unreachable!(),
-        },
+        None => running.await,
     };
-    let _ = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await;
+    if served.is_none() {
+        served = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await.ok();
+    }
+    serving.abort();
     reporting.abort();
     match ended {
-        Ok(result) => Ok(result?),
+        Ok(result) => result?,
         // A broken invariant of ours: let it end the process as panics do, with its message already printed.
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+    match served {
+        Some(Ok(Err(error))) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
