@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,15 +126,7 @@ pub async fn run(
     let dialling: Vec<_> = (0..args.peers.len())
         .map(|slot| tokio::spawn(dial_forever(slot, members.clone(), link_events.clone())))
         .collect();
-    let own_address = format!(
-        "{}:{}",
-        if args.listen.is_loopback() {
-            "localhost"
-        } else {
-            ""
-        },
-        address.port()
-    );
+    let own_address = own_address(address);
     let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
     listening(address);
     let served = serve(
@@ -291,8 +283,33 @@ fn core_config(args: &Args, members: &Members) -> Config {
     config
 }
 
+/// Where clients reach this node, as far as it can know: not at all if it listens on every address of the machine.
+fn own_address(listening: SocketAddr) -> String {
+    match listening.ip() {
+        ip if ip.is_unspecified() => String::new(),
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => format!("localhost:{}", listening.port()),
+        _ => listening.to_string(),
+    }
+}
+
 /// A number that differs at every start. The standard library seeds its hashers from the system; nothing here needs
 /// more than that.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// The causes behind an error, each after a colon.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let step = error.to_string();
+        // Some errors print their cause themselves.
+        if !text.contains(&step) {
+            text.push_str(": ");
+            text.push_str(&step);
+        }
+        cause = error.source();
+    }
+    text
 }
