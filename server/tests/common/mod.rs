@@ -9,7 +9,7 @@
     reason = "each test binary takes in this module whole and uses a part of it"
 )]
 
-mod ports;
+pub(crate) mod ports;
 
 use std::fs::{self, File};
 use std::io::Write as _;
