@@ -4,5 +4,6 @@
 
 mod cluster;
 mod elections;
+mod purity;
 mod random;
 mod replication;
