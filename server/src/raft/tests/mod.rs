@@ -7,3 +7,4 @@ mod elections;
 mod purity;
 mod random;
 mod replication;
+mod stale;

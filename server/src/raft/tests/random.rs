@@ -123,7 +123,10 @@ fn step(cluster: &mut Cluster, dice: &mut Dice, oracle: &mut Oracle, number: u64
 }
 
 fn run(seed: u64, voters: u64, steps: u64) -> (usize, usize) {
-    let mut cluster = Cluster::new(voters, seed);
+    let mut cluster = match seed % 2 {
+        0 => Cluster::new(voters, seed),
+        _ => Cluster::narrow(voters, seed),
+    };
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut oracle = Oracle::default();
     for number in 0..steps {
