@@ -8,7 +8,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Args;
-use crate::run::{NodeError, run};
+use crate::run::{NodeError, causes, run};
 
 /// Runs a node from the process's own arguments.
 pub fn main() -> ExitCode {
@@ -67,20 +67,4 @@ fn exit_with_stdin() {
     let mut buffer = [0; 64];
     while !matches!(io::stdin().read(&mut buffer), Ok(0) | Err(_)) {}
     std::process::exit(0);
-}
-
-/// The causes behind an error, each after a colon.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = String::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let step = error.to_string();
-        // Some errors print their cause themselves.
-        if !text.contains(&step) {
-            text.push_str(": ");
-            text.push_str(&step);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,6 +1,6 @@
 //! From flags to a checked configuration: the only place that knows both.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -86,10 +86,11 @@ impl Args {
 
     /// Checks what no single flag can check for itself.
     pub fn check(&self) -> Result<(), String> {
-        let own = [
-            format!("localhost:{}", self.port),
-            format!("{}:{}", self.listen, self.port),
-        ];
+        let mut own = vec![SocketAddr::new(self.listen, self.port).to_string()];
+        // `localhost` is another machine's business if this node listens on some other address only.
+        if self.listen.is_unspecified() || self.listen == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            own.extend(["localhost", "127.0.0.1"].map(|host| format!("{host}:{}", self.port)));
+        }
         let mut seen = std::collections::BTreeSet::new();
         for peer in &self.peers {
             if own.contains(&peer.address) {
@@ -198,6 +199,11 @@ mod tests {
     }
 
     #[test]
+    fn the_same_port_on_another_address_is_another_node() {
+        parse("server --node-id n1 --port 1 --listen 127.0.0.2 --peers localhost:1,127.0.0.3:1").unwrap();
+    }
+
+    #[test]
     fn mistakes_are_explained() {
         for (line, told) in [
             ("--node-id n1 --port 1", "--peers"),
@@ -210,6 +216,10 @@ mod tests {
                 "own address",
             ),
             ("--node-id n1 --port 1 --peers 127.0.0.1:1", "own address"),
+            (
+                "--node-id n1 --port 1 --listen 0.0.0.0 --peers localhost:1",
+                "own address",
+            ),
             ("--node-id n1 --port 1 --peers localhost:2,localhost:2", "twice"),
             ("--node-id n1 --port 1 --peers n1=localhost:2", "own name"),
             (

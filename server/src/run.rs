@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,15 +126,7 @@ pub async fn run(
     let dialling: Vec<_> = (0..args.peers.len())
         .map(|slot| tokio::spawn(dial_forever(slot, members.clone(), link_events.clone())))
         .collect();
-    let own_address = format!(
-        "{}:{}",
-        if args.listen.is_loopback() {
-            "localhost"
-        } else {
-            ""
-        },
-        address.port()
-    );
+    let own_address = own_address(address);
     let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
     listening(address);
     let served = serve(
@@ -184,33 +176,35 @@ async fn serve(
         .add_service(reflection_v1alpha());
     let (close, closed) = watch::channel(false);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = server.serve_with_incoming_shutdown(incoming, wait_until(closed));
-    tokio::pin!(serving);
+    let mut serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, wait_until(closed)));
 
-    let running = tokio::spawn(driver.run());
-    tokio::pin!(running);
-    tokio::pin!(stop);
-    let ended = tokio::select! {
-        ended = &mut running => Some(ended),
-        served = &mut serving => { served?; None }
-        () = &mut stop => None,
-    };
+    let mut running = tokio::spawn(driver.run());
+    let (mut ended, mut served) = (None, None);
+    tokio::select! {
+        result = &mut running => ended = Some(result),
+        result = &mut serving => served = Some(result),
+        () = stop => {}
+    }
     node.stop();
     let _ = close.send(true);
     // Requests in hand are answered while the node finishes; the streams of peers end with it.
     let ended = match ended {
         Some(ended) => ended,
-        None => tokio::select! {
-            ended = &mut running => ended,
-            _ = async { let _ = (&mut serving).await; std::future::pending::<()>().await } => unreachable!(),
-        },
+        None => running.await,
     };
-    let _ = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await;
+    if served.is_none() {
+        served = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await.ok();
+    }
+    serving.abort();
     reporting.abort();
     match ended {
-        Ok(result) => Ok(result?),
+        Ok(result) => result?,
         // A broken invariant of ours: let it end the process as panics do, with its message already printed.
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+    match served {
+        Some(Ok(Err(error))) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -289,8 +283,33 @@ fn core_config(args: &Args, members: &Members) -> Config {
     config
 }
 
+/// Where clients reach this node, as far as it can know: not at all if it listens on every address of the machine.
+fn own_address(listening: SocketAddr) -> String {
+    match listening.ip() {
+        ip if ip.is_unspecified() => String::new(),
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => format!("localhost:{}", listening.port()),
+        _ => listening.to_string(),
+    }
+}
+
 /// A number that differs at every start. The standard library seeds its hashers from the system; nothing here needs
 /// more than that.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// The causes behind an error, each after a colon.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let step = error.to_string();
+        // Some errors print their cause themselves.
+        if !text.contains(&step) {
+            text.push_str(": ");
+            text.push_str(&step);
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -232,11 +232,21 @@ fn refusal(failure: Failure) -> Status {
             term,
             leader: Some((id, address)),
         } => {
-            let text = format!("this node does not lead; {id} does, at {address}");
+            let term = term.to_string();
+            // A leader that has reached this node, but that this node has not reached, has a name only.
+            let at = if address.is_empty() {
+                String::new()
+            } else {
+                format!(", at {address}")
+            };
+            let text = format!("this node does not lead; {id} does{at}");
             let status = not_executed(Code::FailedPrecondition, &text);
-            let status = with(status, metadata::TERM, &term.to_string());
-            let status = with(status, metadata::LEADER_ID, &id);
-            with(status, metadata::LEADER_ADDRESS, &address)
+            let status = with(with(status, metadata::TERM, &term), metadata::LEADER_ID, &id);
+            if address.is_empty() {
+                status
+            } else {
+                with(status, metadata::LEADER_ADDRESS, &address)
+            }
         }
         Failure::Overloaded => not_executed(
             Code::ResourceExhausted,
@@ -317,6 +327,14 @@ mod tests {
             assert_eq!(value, Some(outcome.as_bytes()));
             assert_eq!(status.metadata().contains_key(metadata::LEADER_ID), hint);
         }
+    }
+
+    #[test]
+    fn a_leader_without_a_known_address_is_named_without_one() {
+        let leader = Some(("node2".to_owned(), String::new()));
+        let status = refusal(Failure::NotLeader { term: 3, leader });
+        assert!(status.metadata().contains_key(metadata::LEADER_ID));
+        assert!(!status.metadata().contains_key(metadata::LEADER_ADDRESS));
     }
 
     #[test]

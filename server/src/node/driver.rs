@@ -79,13 +79,14 @@ impl Driver {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut links = Vec::with_capacity(TURN_EVENTS_MAX);
         let mut requests = Vec::with_capacity(TURN_EVENTS_MAX);
-        // A lone voter elects itself, and a recovered node may have something to say, before anything arrives.
         loop {
             let mut durable = None;
             let mut control = None;
             tokio::select! {
                 biased;
-                event = self.parts.durable.recv() => durable = event,
+                event = self.parts.durable.recv() => {
+                    durable = Some(event.expect("the log's thread reports until it is shut down"));
+                }
                 event = self.parts.control.recv() => control = event,
                 _ = self.parts.links.recv_many(&mut links, TURN_EVENTS_MAX) => {}
                 _ = ticks.tick() => self.parts.core.tick(),
@@ -110,10 +111,22 @@ impl Driver {
                 break;
             }
         }
-        self.writes.lose_all(self.parts.core.term());
-        // Dropping the handle writes and syncs whatever the thread still holds.
+        self.writes.lose_others(None, self.parts.core.term());
+        self.refuse_the_rest();
+        // Writes and syncs whatever the thread still holds.
         self.parts.wal.shutdown();
         Ok(())
+    }
+
+    /// Answers those who came too late to be taken in: nothing of theirs happened.
+    fn refuse_the_rest(&mut self) {
+        self.parts.requests.close();
+        while let Ok(request) = self.parts.requests.try_recv() {
+            match request {
+                ClientRequest::Write { reply, .. } => drop(reply.send(Err(Failure::Stopping))),
+                ClientRequest::Read { reply, .. } => drop(reply.send(Err(Failure::Stopping))),
+            }
+        }
     }
 
     fn on_control(&mut self, control: Control) {
@@ -258,8 +271,12 @@ impl Driver {
                 Some(term) => tracing::info!(term, "this node leads now"),
                 None => tracing::info!(term = core.term(), "this node no longer leads"),
             }
-            // Whoever leads next decides what becomes of these.
-            self.writes.lose_all(core.term());
+            // Whoever leads next decides what becomes of these. A write that came together with the last vote stays.
+            self.writes.lose_others(leads, core.term());
+            if self.leads.is_some() {
+                let failure = self.refusal(Refused::NotLeader(core.leader()));
+                self.reads.fail_confirmed(&failure);
+            }
             self.leads = leads;
         }
         let has_leader = core.leader().is_some();

@@ -55,9 +55,16 @@ impl Writes {
         let _ = reply.send(result);
     }
 
-    /// This node can no longer tell what becomes of them.
-    pub(super) fn lose_all(&mut self, term: Term) {
-        for (_, reply) in self.waiting.drain(..) {
+    /// This node leads in `leads` only, or not at all: it can no longer tell what becomes of the writes that it took in
+    /// any other term.
+    pub(super) fn lose_others(&mut self, leads: Option<Term>, term: Term) {
+        // Those of an earlier term stand in front: indexes and terms grow together.
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(position, _)| Some(position.term) != leads)
+        {
+            let (_, reply) = self.waiting.pop_front().expect("the front was just seen");
             let _ = reply.send(Err(Failure::Lost { term }));
         }
     }
@@ -107,9 +114,91 @@ impl Reads {
         }
     }
 
+    /// Fails what is confirmed but waits for entries that this node, now that it no longer leads, may not see committed
+    /// for a long time.
+    pub(super) fn fail_confirmed(&mut self, failure: &Failure) {
+        for (_, reply) in self.confirmed.drain(..).flat_map(|(_, reads)| reads) {
+            let _ = reply.send(Err(failure.clone()));
+        }
+    }
+
     pub(super) fn fail(&mut self, token: ReadToken, failure: &Failure) {
         for (_, reply) in self.asked.remove(&token).unwrap_or_default() {
             let _ = reply.send(Err(failure.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn position(term: Term, index: Index) -> Position {
+        Position { term, index }
+    }
+
+    fn entry(term: Term, index: Index) -> Entry {
+        Entry {
+            term,
+            index,
+            payload: Default::default(),
+        }
+    }
+
+    fn write(writes: &mut Writes, at: Position) -> oneshot::Receiver<Result<Answer<Written>, Failure>> {
+        let (reply, answer) = oneshot::channel();
+        writes.push(at, reply);
+        answer
+    }
+
+    #[test]
+    fn a_write_taken_in_with_the_last_vote_is_not_lost_with_the_change_of_office() {
+        let mut writes = Writes::default();
+        let mut old = write(&mut writes, position(1, 4));
+        let mut new = write(&mut writes, position(3, 5));
+        writes.lose_others(Some(3), 3);
+        assert_eq!(old.try_recv().unwrap().unwrap_err(), Failure::Lost { term: 3 });
+        assert!(new.try_recv().is_err(), "still waiting");
+        writes.lose_others(None, 4);
+        assert_eq!(new.try_recv().unwrap().unwrap_err(), Failure::Lost { term: 4 });
+        assert!(writes.is_empty());
+    }
+
+    #[test]
+    fn another_leaders_entry_in_its_place_means_that_a_write_never_happened() {
+        let mut writes = Writes::default();
+        let mut replaced = write(&mut writes, position(1, 4));
+        let mut done = write(&mut writes, position(3, 5));
+        writes.applied(&entry(3, 3), Some(Reply::Put), 3);
+        writes.applied(&entry(3, 4), Some(Reply::Put), 3);
+        writes.applied(&entry(3, 5), Some(Reply::Put), 3);
+        assert_eq!(
+            replaced.try_recv().unwrap().unwrap_err(),
+            Failure::Replaced { term: 3 }
+        );
+        assert_eq!(done.try_recv().unwrap().unwrap().value.index, 5);
+    }
+
+    #[test]
+    fn reads_wait_for_the_map_and_fail_with_the_office() {
+        let (mut reads, mut store) = (Reads::default(), Store::default());
+        let ask = |reads: &mut Reads, index| {
+            let (reply, answer) = oneshot::channel();
+            let token = reads.next_token();
+            reads.ask(token, vec![("k".to_owned(), reply)]);
+            reads.confirm(token, index);
+            answer
+        };
+        let (mut first, mut second) = (ask(&mut reads, 1), ask(&mut reads, 2));
+        reads.answer(&store, 1);
+        assert!(first.try_recv().is_err(), "the map has not caught up");
+        store.apply(&entry(1, 1));
+        reads.answer(&store, 1);
+        assert_eq!(first.try_recv().unwrap().unwrap().value, Versioned::default());
+        assert!(second.try_recv().is_err());
+        reads.fail_confirmed(&Failure::Stopping);
+        assert_eq!(second.try_recv().unwrap().unwrap_err(), Failure::Stopping);
     }
 }

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::frames::{Answers, Frames};
 use super::members::Members;
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
-use crate::raft::NodeId;
+use crate::raft::{Message, NodeId};
 
 /// Takes in the streams that peers open.
 pub(crate) struct PeerEndpoint {
@@ -21,6 +21,20 @@ pub(crate) struct PeerEndpoint {
 impl PeerEndpoint {
     pub(crate) fn new(members: Arc<Members>, events: mpsc::Sender<LinkEvent>) -> PeerEndpoint {
         PeerEndpoint { members, events }
+    }
+
+    /// The answering side of a stream, which says first who answers.
+    fn welcome(&self, accepted: bool, queue: mpsc::Receiver<Message>) -> Response<Answers> {
+        let welcome = Welcome {
+            node_id: self.members.own_name.clone(),
+            incarnation: self.members.incarnation,
+            accepted,
+        };
+        let first = Frame {
+            welcome: Some(welcome),
+            ..Default::default()
+        };
+        Response::new(Answers(Frames::new(Some(first), queue)))
     }
 
     /// Whom a greeting comes from, or why it is refused.
@@ -73,21 +87,11 @@ impl PeerService for PeerEndpoint {
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|frame| frame.hello);
         let hello = first.ok_or_else(|| Status::invalid_argument("a stream begins with a hello"))?;
-        let welcome = Welcome {
-            node_id: self.members.own_name.clone(),
-            incarnation: self.members.incarnation,
-        };
-        let welcome = Frame {
-            welcome: Some(welcome),
-            ..Default::default()
-        };
         let (answers, queue) = mpsc::channel(QUEUE_MESSAGES_MAX);
         // A node that this one has not met yet is told who answers: that is how it is learned. It gets nothing else.
         let peer = match self.recognise(&hello) {
             Ok(peer) => peer,
-            Err(status) if status.code() == tonic::Code::Unavailable => {
-                return Ok(Response::new(Answers(Frames::new(Some(welcome), queue))));
-            }
+            Err(status) if status.code() == tonic::Code::Unavailable => return Ok(self.welcome(false, queue)),
             Err(status) => return Err(status),
         };
         let append = hello.class() == StreamClass::Append;
@@ -101,7 +105,7 @@ impl PeerService for PeerEndpoint {
             .await
             .map_err(|_| Status::unavailable("this node is stopping"))?;
         tokio::spawn(forward(peer, requests, self.events.clone()));
-        Ok(Response::new(Answers(Frames::new(Some(welcome), queue))))
+        Ok(self.welcome(true, queue))
     }
 }
 

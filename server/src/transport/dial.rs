@@ -14,6 +14,7 @@ use super::frames::Frames;
 use super::members::{Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
 use crate::raft::{Epoch, Message, NodeId};
+use crate::run::causes;
 
 /// Dialling and greeting together may take this long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 /// Why a link could not be made or did not last.
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect")]
     Connect(#[from] tonic::transport::Error),
     #[error("no answer within {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
@@ -33,6 +34,13 @@ enum LinkError {
     Refused(Status),
     #[error("it did not say who it is")]
     NoWelcome,
+    /// Passes by itself, and is met at every first start of a cluster.
+    #[error("it has not met this node yet")]
+    NotMet,
+    #[error("the connection broke: {}", .0.message())]
+    Broken(#[source] Status),
+    #[error("it sent a message that makes no sense ({}); run the same release everywhere", .0.message())]
+    Nonsense(Status),
     #[error("{0}")]
     Members(#[from] MembersError),
     #[error("the stream ended")]
@@ -97,11 +105,13 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
 
 /// Says what is wrong with a link, once for each new reason.
 fn complain(address: &str, error: &LinkError, last: &mut String) {
-    let text = error.to_string();
+    let text = format!("{error}{}", causes(error));
     if *last == text {
         return;
     }
-    if error.needs_a_person() {
+    if matches!(error, LinkError::NotMet) {
+        tracing::debug!(address, "no link to this peer: {text}");
+    } else if error.needs_a_person() {
         tracing::error!(address, "no link to this peer: {text}");
     } else {
         tracing::info!(address, "no link to this peer: {text}");
@@ -160,6 +170,9 @@ async fn greet(
         .and_then(|frame| frame.welcome)
         .ok_or(LinkError::NoWelcome)?;
     let peer = members.introduce(slot, &welcome.node_id, welcome.incarnation)?;
+    if !welcome.accepted {
+        return Err(LinkError::NotMet);
+    }
     Ok((peer, Greeted { queue, answers }))
 }
 
@@ -174,11 +187,11 @@ async fn forward(
         let frame = match answers.message().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return LinkError::Ended,
-            Err(status) => return LinkError::Refused(status),
+            Err(status) => return LinkError::Broken(status),
         };
         let messages = match frame.messages.into_iter().map(convert::from_wire).collect() {
             Ok(messages) => messages,
-            Err(status) => return LinkError::Refused(status),
+            Err(status) => return LinkError::Nonsense(status),
         };
         if events
             .send(LinkEvent::Responses {

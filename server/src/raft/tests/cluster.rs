@@ -35,6 +35,8 @@ pub(super) struct Cluster {
     epochs: BTreeMap<(NodeId, NodeId), Epoch>,
     next_epoch: Epoch,
     seed: u64,
+    /// One entry in each append and few under way: what usually arrives together arrives in parts.
+    narrow: bool,
 }
 
 pub(super) fn id(number: u64) -> NodeId {
@@ -43,12 +45,22 @@ pub(super) fn id(number: u64) -> NodeId {
 
 impl Cluster {
     pub(super) fn new(voters: u64, seed: u64) -> Cluster {
+        Cluster::build(voters, seed, false)
+    }
+
+    /// A cluster that sends one entry at a time, so that a follower often holds a part of what its leader has.
+    pub(super) fn narrow(voters: u64, seed: u64) -> Cluster {
+        Cluster::build(voters, seed, true)
+    }
+
+    fn build(voters: u64, seed: u64, narrow: bool) -> Cluster {
         let mut cluster = Cluster {
             nodes: BTreeMap::new(),
             wire: Vec::new(),
             epochs: BTreeMap::new(),
             next_epoch: 1,
             seed,
+            narrow,
         };
         for number in 1..=voters {
             cluster.boot(id(number), voters as usize, Recovered::default());
@@ -63,7 +75,12 @@ impl Cluster {
 
     fn boot(&mut self, node: NodeId, voters: usize, disk: Recovered) {
         self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(node.0);
-        let core = Core::new(Config::new(node, voters, self.seed), disk.clone());
+        let mut config = Config::new(node, voters, self.seed);
+        if self.narrow {
+            config.append_bytes_max = 1;
+            config.append_messages_max = 3;
+        }
+        let core = Core::new(config, disk.clone());
         let fresh = TestNode {
             core,
             disk,
@@ -184,6 +201,29 @@ impl Cluster {
             core.receive_request(flight.from, flight.message);
         }
         self.poll(flight.to);
+    }
+
+    /// Hands a request from `from` to `to` that is not on the wire.
+    pub(super) fn request(&mut self, from: u64, to: u64, message: Message) {
+        self.node(to).core.receive_request(id(from), message);
+        self.poll(id(to));
+    }
+
+    /// Hands a response from `from` to `to` as if it came on the present connection.
+    pub(super) fn respond(&mut self, from: u64, to: u64, message: Message) {
+        let epoch = self.epoch(to, from);
+        self.respond_on(epoch, from, to, message);
+    }
+
+    /// Hands a response from `from` to `to` as if it came on that connection.
+    pub(super) fn respond_on(&mut self, epoch: Epoch, from: u64, to: u64, message: Message) {
+        self.node(to).core.receive_response(id(from), epoch, message);
+        self.poll(id(to));
+    }
+
+    /// The connection that `from` dialled to `to`.
+    pub(super) fn epoch(&self, from: u64, to: u64) -> Epoch {
+        self.epochs[&(id(from), id(to))]
     }
 
     /// Delivers and syncs until nothing is left to do. Does not touch the clock.

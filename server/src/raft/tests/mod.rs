@@ -4,5 +4,7 @@
 
 mod cluster;
 mod elections;
+mod purity;
 mod random;
 mod replication;
+mod stale;
