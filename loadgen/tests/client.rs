@@ -287,3 +287,27 @@ async fn spreading_begins_at_every_node_in_turn() {
         assert_eq!(node.arrived.load(Ordering::SeqCst), 3);
     }
 }
+
+#[tokio::test]
+async fn hints_to_a_dead_node_cost_neither_writes_nor_redirects_until_it_is_back() {
+    let stub = Stub::start(3).await;
+    let proxy = Proxy::start(&stub.endpoints()[0]).await;
+    let endpoints = [vec![proxy.address.clone()], stub.endpoints()[1..].to_vec()].concat();
+    let client = Client::connect(&endpoints, ClientOptions::default()).unwrap();
+    assert!(client.status_of_all(PATIENCE).await.iter().all(Result::is_ok));
+    assert!(client.put("k", "0", soon()).await.is_ok());
+    let executed = stub.executed();
+    // The others still take n0 for the leader. The first operation may be lost in the breaking connection.
+    proxy.cut(true);
+    let first = client.put("k", "1", within(Duration::from_millis(300))).await;
+    assert!(!first.is_ok());
+    for _ in 0..5 {
+        let put = client.put("k", "2", within(Duration::from_millis(200))).await;
+        assert_eq!(kind(&put), ("failed", Some(FailureKind::NobodyTookIt)), "{put:?}");
+        assert_eq!(put.redirects, 0, "{put:?}");
+    }
+    assert_eq!(stub.executed(), executed);
+    proxy.cut(false);
+    let back = client.put("k", "3", soon()).await;
+    assert!(back.is_ok(), "{back:?}");
+}
