@@ -1,6 +1,6 @@
 //! One operation on its way through the cluster: attempt by attempt, until it ended or its deadline passed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::raft::{CompareAndSwapRequest, DeleteRequest, GetRequest, PutRequest, ResponseHeader};
 use tokio::time::{sleep, timeout_at};
@@ -35,6 +35,9 @@ pub(super) struct Journey<'a> {
     last_refusal: String,
 }
 
+/// Time that must be left for another attempt after a refusal. With less, it would hardly be answered in time, and turn a
+/// certain *no* into an *unknown*.
+const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(10);
 /// Redirects followed without a pause: from whom we asked to the leader, and once more if it just changed.
 const REDIRECTS_IN_A_ROW_MAX: u32 = 2;
 
@@ -176,7 +179,7 @@ impl<'a> Journey<'a> {
         let pause = self.shared.pause(self.pauses);
         self.pauses += 1;
         self.redirects_in_a_row = 0;
-        if Instant::now() + pause >= self.deadline {
+        if Instant::now() + pause + ATTEMPT_TIME_MIN >= self.deadline {
             return false;
         }
         sleep(pause).await;
