@@ -5,6 +5,7 @@
 //! Never starts an operation after it was told to stop.
 
 mod driver;
+mod execute;
 
 use std::future::Future;
 use std::io;

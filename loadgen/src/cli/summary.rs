@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use reports::record::{Load, Nanos, Percentiles, Run};
 use serde_json::{Value, json};
@@ -97,14 +96,22 @@ fn or_few(value: Option<Nanos>) -> String {
     value.map_or_else(|| "n/a".into(), human)
 }
 
-/// Three digits are all that a histogram keeps.
+/// With three digits, which is what a histogram keeps.
 fn human(nanos: Nanos) -> String {
-    let unit = match nanos {
-        0..10_000 => 1,
-        10_000..10_000_000 => 1_000,
-        _ => 1_000_000,
+    let (unit, name) = match nanos {
+        0..1_000 => (1.0, "ns"),
+        1_000..1_000_000 => (1e3, "µs"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
     };
-    humantime::format_duration(Duration::from_nanos(nanos / unit * unit)).to_string()
+    let value = nanos as f64 / unit;
+    let decimals = match value {
+        _ if unit == 1.0 => 0,
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$} {name}")
 }
 
 pub(super) fn json(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option<&Path>) -> Value {
@@ -133,5 +140,24 @@ pub(super) fn print(text: &str) -> Result<(), CommandError> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(CommandError::environment(error)),
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (68_400, "68.4 µs"),
+            (5_062_000, "5.06 ms"),
+            (515_300_000, "515 ms"),
+            (2_000_000_000, "2.00 s"),
+        ] {
+            assert_eq!(human(nanos), text);
+        }
     }
 }

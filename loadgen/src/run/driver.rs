@@ -13,14 +13,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use super::execute::{Finished, Job, Seen, Shared, execute};
 use super::{LoadConfig, LoadError, LoadOutcome, Progress};
 use crate::client::{Call, Client};
 use crate::clock::{RunClock, nanos};
 use crate::cpu::process_cpu;
 use crate::history::{HistoryLog, Processes, Wording};
-use crate::outcome::{Answer, Failure, FailureKind, OperationResult, Outcome};
 use crate::pacer::Pacer;
-use crate::recorder::{Class, Ended, Recorder};
+use crate::recorder::{Class, Recorder};
 use crate::schedule::{Arrivals, Schedule};
 use crate::scribe::{HistoryTarget, Outputs, Scribe, ScribeGone};
 use crate::verdict::{Evidence, judge};
@@ -28,15 +28,6 @@ use crate::workload::{Inspected, Workload};
 
 /// How often history and progress are handed on.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What the tasks share.
-struct Shared {
-    client: Client,
-    workload: Arc<Workload>,
-    history: HistoryLog,
-    timeout: Duration,
-    clock: RunClock,
-}
 
 /// Where operations come from.
 enum Source {
@@ -57,13 +48,6 @@ enum Phase {
     Draining {
         until: Instant,
     },
-}
-
-/// The value that the run last saw under a key, and the index that places it in time.
-#[derive(Clone, Default)]
-struct Seen {
-    index: u64,
-    value: Option<String>,
 }
 
 pub(super) struct Driver {
@@ -89,26 +73,6 @@ pub(super) struct Driver {
     queued: u64,
     cpu_before: Option<Nanos>,
     reported: (Instant, u64),
-}
-
-/// An operation about to be executed.
-struct Job {
-    wording: Wording,
-    call: Call,
-    key: u64,
-    planned: Nanos,
-    measured: bool,
-}
-
-/// An operation that was executed.
-struct Finished {
-    process: u64,
-    key: u64,
-    measured: bool,
-    ended: Ended,
-    result: OperationResult,
-    /// What the key now holds, as far as this operation can tell.
-    seen: Option<Seen>,
 }
 
 impl Driver {
@@ -546,74 +510,4 @@ impl Driver {
             next_process: self.processes.unused(),
         })
     }
-}
-
-/// Executes one operation and writes its history.
-async fn execute(shared: Arc<Shared>, job: Job, mut cancel: watch::Receiver<bool>) -> Finished {
-    let first = shared.history.append(job.wording.invocation());
-    let deadline = Instant::now() + shared.timeout;
-    let mut result = tokio::select! {
-        biased;
-        result = shared.client.execute(&job.call, deadline) => result,
-        // Also when the sender is gone.
-        _ = cancel.wait_for(|cancelled| *cancelled) => unfinished(shared.clock.now() - first),
-    };
-    let (event, intact) = job.wording.completion(&result, &shared.workload);
-    let done = shared.history.append(event);
-    let seen = seen(job.call, &mut result);
-    let (class, error) = match &result.outcome {
-        Outcome::Ok(_) => (Class::Ok, None),
-        Outcome::Failed(failure) => (Class::Failed, Some(failure.label())),
-        Outcome::Unknown(failure) => (Class::Unknown, Some(failure.label())),
-    };
-    let ended = Ended {
-        function: job.wording.function,
-        planned: job.planned,
-        first,
-        done,
-        class,
-        error,
-        acknowledged_write: result.answer().is_some_and(Answer::is_acknowledged_write),
-        redirects: result.redirects,
-        retries: result.retries,
-        intact,
-    };
-    Finished {
-        process: job.wording.process,
-        key: job.key,
-        measured: job.measured,
-        ended,
-        result,
-        seen,
-    }
-}
-
-fn unfinished(age: Nanos) -> OperationResult {
-    let age = Duration::from_nanos(age);
-    let detail = format!("open for {age:?}");
-    OperationResult {
-        outcome: Outcome::Unknown(Failure {
-            kind: FailureKind::Unfinished,
-            detail,
-        }),
-        node: None,
-        term: None,
-        redirects: 0,
-        retries: 0,
-    }
-}
-
-/// What the key held when the answer was given.
-fn seen(call: Call, result: &mut OperationResult) -> Option<Seen> {
-    let Outcome::Ok(answer) = &mut result.outcome else {
-        return None;
-    };
-    let index = answer.index();
-    let value = match (answer, call) {
-        (Answer::Read { value, .. } | Answer::Mismatch { current: value, .. }, _) => value.take(),
-        (Answer::Deleted { .. }, _) => None,
-        (_, Call::Put { value, .. } | Call::Cas { value, .. }) => Some(value),
-        (_, Call::Get { .. } | Call::Delete { .. }) => None,
-    };
-    Some(Seen { index, value })
 }

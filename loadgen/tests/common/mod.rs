@@ -357,6 +357,49 @@ pub async fn closing_address() -> (JoinHandle<()>, String) {
     (task, address)
 }
 
+/// A proxy in front of an address: when it is cut, connections through it break, and new ones are closed at once.
+pub struct Proxy {
+    pub address: String,
+    cut: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Proxy {
+    pub async fn start(target: &str) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let cut = watch::Sender::new(false);
+        let (target, seen) = (target.to_owned(), cut.subscribe());
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (target, mut seen) = (target.clone(), seen.clone());
+                connections.spawn(async move {
+                    if *seen.borrow() {
+                        return;
+                    }
+                    let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = seen.wait_for(|cut| *cut) => {}
+                    }
+                });
+            }
+        });
+        Proxy { address, cut, task }
+    }
+
+    pub fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
+    }
+}
+
 /// An address that takes connections and never says a word.
 pub async fn silent_address() -> (JoinHandle<()>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
