@@ -7,12 +7,13 @@ use proto::peer::peer_service_client::PeerServiceClient;
 use proto::peer::{Frame, Hello, StreamClass};
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::Link;
 use super::frames::Frames;
 use super::members::{Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
+use crate::config::NodeName;
 use crate::raft::{Epoch, Message, NodeId};
 use crate::run::causes;
 
@@ -52,7 +53,9 @@ impl LinkError {
     fn needs_a_person(&self) -> bool {
         match self {
             LinkError::Members(_) => true,
-            LinkError::Refused(status) => status.code() == tonic::Code::FailedPrecondition,
+            LinkError::Refused(status) => {
+                matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
+            }
             _ => false,
         }
     }
@@ -169,6 +172,10 @@ async fn greet(
     let welcome = first
         .and_then(|frame| frame.welcome)
         .ok_or(LinkError::NoWelcome)?;
+    welcome
+        .node_id
+        .parse::<NodeName>()
+        .map_err(|_| LinkError::NoWelcome)?;
     let peer = members.introduce(slot, &welcome.node_id, welcome.incarnation)?;
     if !welcome.accepted {
         return Err(LinkError::NotMet);
@@ -187,6 +194,8 @@ async fn forward(
         let frame = match answers.message().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return LinkError::Ended,
+            // Said by the peer itself about what it was sent.
+            Err(status) if status.code() == Code::InvalidArgument => return LinkError::Refused(status),
             Err(status) => return LinkError::Broken(status),
         };
         let messages = match frame.messages.into_iter().map(convert::from_wire).collect() {
