@@ -28,7 +28,7 @@ use tonic::Code;
 
 #[tokio::test]
 async fn addresses_are_enough_to_form_a_cluster_that_serves_all_calls() {
-    let cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     let mut client = cluster.client(leader);
     let name = cluster.name(leader);
@@ -109,6 +109,14 @@ async fn addresses_are_enough_to_form_a_cluster_that_serves_all_calls() {
         status.peers
     );
     cluster.converge().await;
+    for at in 0..3 {
+        let log = cluster.node(at).log();
+        assert_eq!(
+            log.matches("link up").count(),
+            2,
+            "each link comes up once, and for good: {log}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The side that dials: keeps both streams to one peer open, for ever.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ enum LinkError {
     /// Passes by itself, and is met at every first start of a cluster.
     #[error("it has not met this node yet")]
     NotMet,
-    #[error("the connection broke: {}", .0.message())]
-    Broken(#[source] Status),
+    #[error("the connection broke")]
+    Broken(Status),
     #[error("it sent a message that makes no sense ({}); run the same release everywhere", .0.message())]
     Nonsense(Status),
     #[error("{0}")]
@@ -108,7 +109,13 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
 
 /// Says what is wrong with a link, once for each new reason.
 fn complain(address: &str, error: &LinkError, last: &mut String) {
-    let text = format!("{error}{}", causes(error));
+    let behind = match error {
+        // What the transport met on its way says more than the status that was made of it.
+        LinkError::Broken(status) if status.source().is_some() => causes(status),
+        LinkError::Broken(status) => format!(": {}", status.message()),
+        _ => causes(error),
+    };
+    let text = format!("{error}{behind}");
     if *last == text {
         return;
     }
