@@ -43,7 +43,8 @@ impl Trio {
         trio
     }
 
-    /// Proposes so many commands in one turn and returns when every core has applied them.
+    /// Proposes so many commands in one turn and returns when nothing is left to do: the leader has applied them all, and
+    /// the followers all but those whose commit they hear of with the next step.
     fn step(&mut self, proposals: u64) {
         for _ in 0..proposals {
             let position = self.cores[0].propose(PAYLOAD);

@@ -28,7 +28,7 @@ use tonic::Code;
 
 #[tokio::test]
 async fn addresses_are_enough_to_form_a_cluster_that_serves_all_calls() {
-    let cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     let mut client = cluster.client(leader);
     let name = cluster.name(leader);
@@ -109,6 +109,14 @@ async fn addresses_are_enough_to_form_a_cluster_that_serves_all_calls() {
         status.peers
     );
     cluster.converge().await;
+    for at in 0..3 {
+        let log = cluster.node(at).log();
+        assert_eq!(
+            log.matches("link up").count(),
+            2,
+            "each link comes up once, and for good: {log}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -277,6 +285,43 @@ async fn no_acknowledged_write_is_lost_when_nodes_are_killed() {
     );
     assert!(kept.len() >= 230, "{} writes", kept.len());
     read_back(&mut cluster.everybody(), &kept).await;
+    cluster.converge().await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_that_only_the_leader_has() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let mut everybody = cluster.everybody();
+    everybody.put("before", "1").await;
+    let followers = [(leader + 1) % 3, (leader + 2) % 3];
+    for follower in followers {
+        cluster.node(follower).signal(Signal::SIGSTOP);
+    }
+    let request = timed(PutRequest {
+        key: "alone".into(),
+        value: "2".into(),
+    });
+    let status = cluster.client(leader).put(request).await.unwrap_err();
+    assert_ne!(
+        outcome(&status),
+        Some(metadata::NOT_EXECUTED),
+        "it is in the log: {status:?}"
+    );
+    let request = timed(GetRequest { key: "before".into() });
+    let read = cluster.client(leader).get(request).await;
+    assert!(
+        read.is_err(),
+        "whoever hears nobody does not know whether it still leads: {read:?}"
+    );
+
+    cluster.kill(leader);
+    for follower in followers {
+        cluster.node(follower).signal(Signal::SIGCONT);
+    }
+    assert_eq!(everybody.get("before").await.as_deref(), Some("1"));
+    everybody.put("after", "3").await;
+    cluster.launch(leader);
     cluster.converge().await;
 }
 

@@ -16,9 +16,13 @@ use common::ports;
 use common::{Node, client, eventually, lone_node, outcome, timed};
 use nix::sys::signal::Signal;
 use proto::metadata;
+use proto::peer::message::Kind;
+use proto::peer::peer_service_client::PeerServiceClient;
+use proto::peer::{Frame, Heartbeat, Hello, StreamClass};
 use proto::raft::{GetClusterStatusRequest, GetRequest, PutRequest};
 use tempfile::tempdir;
-use tonic::Code;
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Status};
 
 fn flags(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
@@ -204,6 +208,112 @@ async fn nodes_that_count_differently_refuse_each_other() {
         two.log()
     );
     assert!(two.ended().is_none() && one.ended().is_none());
+}
+
+/// Says hello to a node as a peer would and then `message`, and returns how that ended.
+async fn greet(port: u16, hello: Option<Hello>, message: Option<Heartbeat>) -> Status {
+    let kind = message.map(|heartbeat| proto::peer::Message {
+        kind: Some(Kind::Heartbeat(heartbeat)),
+    });
+    let frames = [
+        Frame {
+            hello,
+            ..Default::default()
+        },
+        Frame {
+            messages: kind.into_iter().collect(),
+            ..Default::default()
+        },
+    ];
+    // The stream stays open: it is the node that has to end it.
+    let frames = tokio_stream::iter(frames).chain(tokio_stream::pending());
+    let mut answers = match PeerServiceClient::new(common::channel(port))
+        .exchange(frames)
+        .await
+    {
+        Ok(answers) => answers.into_inner(),
+        Err(status) => return status,
+    };
+    loop {
+        match tokio::time::timeout(common::PATIENCE, answers.message())
+            .await
+            .expect("an end")
+        {
+            Ok(Some(_)) => {}
+            Ok(None) => return Status::ok("the stream ended"),
+            Err(status) => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_survives_what_strangers_say_to_it() {
+    let dir = tempdir().unwrap();
+    let line = format!("--port 0 --peers node2=localhost:{}", ports::take(1)[0]);
+    let mut node = Node::start("node1", &dir.path().join("node1"), &flags(&line));
+    let port = node.port().await;
+    let hello = Hello {
+        protocol_version: 1,
+        node_id: "node2".into(),
+        expected_node_id: "node1".into(),
+        voters: 2,
+        incarnation: 1,
+        class: StreamClass::Control.into(),
+    };
+    assert_eq!(greet(port, None, None).await.code(), Code::InvalidArgument);
+    for (wrong, told) in [
+        (
+            Hello {
+                protocol_version: 2,
+                ..hello.clone()
+            },
+            "run the same release everywhere",
+        ),
+        (
+            Hello {
+                expected_node_id: "node3".into(),
+                ..hello.clone()
+            },
+            "correct --peers",
+        ),
+        (
+            Hello {
+                voters: 5,
+                ..hello.clone()
+            },
+            "node1 counts 2 nodes",
+        ),
+        (
+            Hello {
+                node_id: "node9".into(),
+                ..hello.clone()
+            },
+            "not one of the nodes that node1 knows",
+        ),
+    ] {
+        let status = greet(port, Some(wrong), None).await;
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains(told), "{status}");
+    }
+    // The highest term there is would leave no term for the next election.
+    let last = Heartbeat {
+        term: u64::MAX,
+        commit: u64::MAX,
+        read_seq: 0,
+    };
+    let status = greet(port, Some(hello), Some(last)).await;
+    assert_eq!(
+        status.code(),
+        Code::InvalidArgument,
+        "it is told, and the stream ends: {status}"
+    );
+    node.log_contains("a message that makes no sense").await;
+    let status = client(port)
+        .get_cluster_status(timed(GetClusterStatusRequest {}))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(status.header.unwrap().term < 1000 && node.ended().is_none());
 }
 
 #[tokio::test]

@@ -137,12 +137,9 @@ impl Core {
             return;
         };
         match response.result {
+            // Nobody can hold more of this term's log than its leader: not an answer to anything that was sent.
+            AppendResult::Matched(index) if index > self.log.last().index => {}
             AppendResult::Matched(index) => {
-                assert!(
-                    index <= self.log.last().index,
-                    "a follower cannot match {index}: this log ends at {}",
-                    self.log.last().index
-                );
                 if progress.matched(index) {
                     self.advance_commit();
                 }

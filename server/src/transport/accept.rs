@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::peer::peer_service_server::PeerService;
 use proto::peer::{Frame, Hello, StreamClass, Welcome};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::frames::{Answers, Frames};
@@ -24,17 +24,21 @@ impl PeerEndpoint {
     }
 
     /// The answering side of a stream, which says first who answers.
-    fn welcome(&self, accepted: bool, queue: mpsc::Receiver<Message>) -> Response<Answers> {
+    fn welcome(
+        &self,
+        queue: mpsc::Receiver<Message>,
+        requests_end: Option<oneshot::Receiver<Status>>,
+    ) -> Response<Answers> {
         let welcome = Welcome {
             node_id: self.members.own_name.clone(),
             incarnation: self.members.incarnation,
-            accepted,
+            accepted: requests_end.is_some(),
         };
         let first = Frame {
             welcome: Some(welcome),
             ..Default::default()
         };
-        Response::new(Answers(Frames::new(Some(first), queue)))
+        Response::new(Answers::new(Frames::new(Some(first), queue), requests_end))
     }
 
     /// Whom a greeting comes from, or why it is refused.
@@ -91,7 +95,7 @@ impl PeerService for PeerEndpoint {
         // A node that this one has not met yet is told who answers: that is how it is learned. It gets nothing else.
         let peer = match self.recognise(&hello) {
             Ok(peer) => peer,
-            Err(status) if status.code() == tonic::Code::Unavailable => return Ok(self.welcome(false, queue)),
+            Err(status) if status.code() == tonic::Code::Unavailable => return Ok(self.welcome(queue, None)),
             Err(status) => return Err(status),
         };
         let append = hello.class() == StreamClass::Append;
@@ -104,22 +108,30 @@ impl PeerService for PeerEndpoint {
             .send(accepted)
             .await
             .map_err(|_| Status::unavailable("this node is stopping"))?;
-        tokio::spawn(forward(peer, requests, self.events.clone()));
-        Ok(self.welcome(true, queue))
+        let (end, requests_end) = oneshot::channel();
+        tokio::spawn(forward(peer, requests, self.events.clone(), end));
+        Ok(self.welcome(queue, Some(requests_end)))
     }
 }
 
-/// Hands requests to the node until the stream ends, for whatever reason.
-async fn forward(peer: NodeId, mut requests: Streaming<Frame>, events: mpsc::Sender<LinkEvent>) {
+/// Hands requests to the node until the stream ends, for whatever reason, or one of them makes no sense: then the peer
+/// is told why before the stream is closed.
+async fn forward(
+    peer: NodeId,
+    mut requests: Streaming<Frame>,
+    events: mpsc::Sender<LinkEvent>,
+    end: oneshot::Sender<Status>,
+) {
     while let Ok(Some(frame)) = requests.message().await {
-        let messages = frame
-            .messages
-            .into_iter()
-            .map(convert::from_wire)
-            .collect::<Result<Vec<_>, _>>();
-        let Ok(messages) = messages else {
-            tracing::error!(%peer, "a peer sent a message that makes no sense; closing its stream");
-            return;
+        let messages: Result<_, Status> = frame.messages.into_iter().map(convert::from_wire).collect();
+        let messages = match messages {
+            Ok(messages) => messages,
+            Err(status) => {
+                let why = status.message();
+                tracing::error!(%peer, "a peer sent a message that makes no sense, closing its stream: {why}");
+                let _ = end.send(status);
+                return;
+            }
         };
         if events.send(LinkEvent::Requests { peer, messages }).await.is_err() {
             return;

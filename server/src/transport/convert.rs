@@ -9,6 +9,10 @@ use crate::raft::{
     VoteRequest, VoteResponse,
 };
 
+/// Terms and indexes grow by one at a time, so no cluster gets here; a message that does would make the numbers of the
+/// core run over.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// About how many bytes a message takes on the wire.
 pub(super) fn weight(message: &Message) -> usize {
     match message {
@@ -100,6 +104,12 @@ pub(super) fn from_wire(message: peer::Message) -> Result<Message, Status> {
     let kind = message
         .kind
         .ok_or_else(|| Status::invalid_argument("a message of a kind this version does not know"))?;
+    let [term, index] = highest_numbers(&kind);
+    if term > NUMBER_MAX || index > NUMBER_MAX {
+        return Err(Status::invalid_argument(format!(
+            "term {term} or index {index} is past all that a cluster can reach"
+        )));
+    }
     Ok(match kind {
         Kind::VoteRequest(request) => Message::VoteRequest(VoteRequest {
             term: request.term,
@@ -133,6 +143,22 @@ pub(super) fn from_wire(message: peer::Message) -> Result<Message, Status> {
             Message::HeartbeatResponse(HeartbeatResponse { term, read_seq })
         }
     })
+}
+
+/// The highest term and the highest index that a message states.
+fn highest_numbers(kind: &Kind) -> [u64; 2] {
+    match kind {
+        Kind::VoteRequest(request) => [request.term.max(request.last_term), request.last_index],
+        Kind::VoteResponse(response) => [response.term, 0],
+        // Those of the entries are checked against these.
+        Kind::AppendRequest(request) => [request.term, request.prev_index.max(request.commit)],
+        Kind::AppendResponse(response) => {
+            let index = response.match_index.max(response.rejected_index);
+            [response.term, index.max(response.hint_index)]
+        }
+        Kind::Heartbeat(request) => [request.term, request.commit],
+        Kind::HeartbeatResponse(response) => [response.term, 0],
+    }
 }
 
 /// Entries must follow their previous position without a gap, in terms that never fall and never pass the leader's.
@@ -269,5 +295,16 @@ mod tests {
             assert_eq!(refusal.code(), tonic::Code::InvalidArgument, "{what}");
         }
         assert!(from_wire(peer::Message { kind: None }).is_err());
+        for term in [NUMBER_MAX + 1, u64::MAX] {
+            let heartbeat = Message::Heartbeat(Heartbeat {
+                term,
+                commit: 0,
+                read_seq: 0,
+            });
+            assert!(
+                from_wire(to_wire(heartbeat)).is_err(),
+                "nothing comes after term {term}"
+            );
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The side that dials: keeps both streams to one peer open, for ever.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use proto::peer::peer_service_client::PeerServiceClient;
 use proto::peer::{Frame, Hello, StreamClass};
 use tokio::sync::mpsc;
 use tonic::transport::Endpoint;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::Link;
 use super::frames::Frames;
 use super::members::{Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
+use crate::config::NodeName;
 use crate::raft::{Epoch, Message, NodeId};
 use crate::run::causes;
 
@@ -37,8 +39,8 @@ enum LinkError {
     /// Passes by itself, and is met at every first start of a cluster.
     #[error("it has not met this node yet")]
     NotMet,
-    #[error("the connection broke: {}", .0.message())]
-    Broken(#[source] Status),
+    #[error("the connection broke")]
+    Broken(Status),
     #[error("it sent a message that makes no sense ({}); run the same release everywhere", .0.message())]
     Nonsense(Status),
     #[error("{0}")]
@@ -52,7 +54,9 @@ impl LinkError {
     fn needs_a_person(&self) -> bool {
         match self {
             LinkError::Members(_) => true,
-            LinkError::Refused(status) => status.code() == tonic::Code::FailedPrecondition,
+            LinkError::Refused(status) => {
+                matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
+            }
             _ => false,
         }
     }
@@ -105,7 +109,13 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
 
 /// Says what is wrong with a link, once for each new reason.
 fn complain(address: &str, error: &LinkError, last: &mut String) {
-    let text = format!("{error}{}", causes(error));
+    let behind = match error {
+        // What the transport met on its way says more than the status that was made of it.
+        LinkError::Broken(status) if status.source().is_some() => causes(status),
+        LinkError::Broken(status) => format!(": {}", status.message()),
+        _ => causes(error),
+    };
+    let text = format!("{error}{behind}");
     if *last == text {
         return;
     }
@@ -169,6 +179,10 @@ async fn greet(
     let welcome = first
         .and_then(|frame| frame.welcome)
         .ok_or(LinkError::NoWelcome)?;
+    welcome
+        .node_id
+        .parse::<NodeName>()
+        .map_err(|_| LinkError::NoWelcome)?;
     let peer = members.introduce(slot, &welcome.node_id, welcome.incarnation)?;
     if !welcome.accepted {
         return Err(LinkError::NotMet);
@@ -187,6 +201,8 @@ async fn forward(
         let frame = match answers.message().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return LinkError::Ended,
+            // Said by the peer itself about what it was sent.
+            Err(status) if status.code() == Code::InvalidArgument => return LinkError::Refused(status),
             Err(status) => return LinkError::Broken(status),
         };
         let messages = match frame.messages.into_iter().map(convert::from_wire).collect() {

@@ -1,11 +1,13 @@
 //! From a queue of messages to a stream of frames.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use proto::peer::Frame;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
+use tonic::Status;
 
 use super::convert;
 use crate::raft::Message;
@@ -55,13 +57,38 @@ impl Stream for Frames {
     }
 }
 
-/// What a node sends on a stream that it accepted.
-pub(crate) struct Answers(pub(super) Frames);
+/// What a node sends on a stream that it accepted, for as long as it takes requests from it: a peer must not go on
+/// talking to somebody who has stopped listening.
+pub(crate) struct Answers {
+    frames: Frames,
+    /// Completes with the reason when this node has found fault with a request, and without one when they end.
+    requests_end: Option<oneshot::Receiver<Status>>,
+    ended: bool,
+}
+
+impl Answers {
+    /// Without `requests_end` no requests are taken at all, and the stream ends with `frames`.
+    pub(super) fn new(frames: Frames, requests_end: Option<oneshot::Receiver<Status>>) -> Answers {
+        Answers {
+            frames,
+            requests_end,
+            ended: false,
+        }
+    }
+}
 
 impl Stream for Answers {
-    type Item = Result<Frame, tonic::Status>;
+    type Item = Result<Frame, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_frame(context).map(|frame| frame.map(Ok))
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let end = self.requests_end.as_mut().map(|end| Pin::new(end).poll(context));
+        if let Some(Poll::Ready(reason)) = end {
+            self.ended = true;
+            return Poll::Ready(reason.ok().map(Err));
+        }
+        self.frames.poll_frame(context).map(|frame| frame.map(Ok))
     }
 }

@@ -187,6 +187,19 @@ fn an_answer_from_an_earlier_connection_counts_for_nothing() {
 }
 
 #[test]
+fn a_follower_that_claims_more_than_the_leader_has_is_not_believed() {
+    let mut cluster = Cluster::new(3, 2);
+    assert!(cluster.elect(1));
+    cluster.isolate(id(3));
+    let (term, index) = (cluster.node(1).core.term(), cluster.propose(1, "a"));
+    cluster.sync_one(id(1));
+    cluster.respond(2, 1, matched(term, index + 1));
+    assert!(cluster.node(1).core.commit() < index);
+    cluster.settle();
+    assert_eq!(cluster.node(1).core.commit(), index, "and everything goes on");
+}
+
+#[test]
 fn an_answer_from_an_earlier_term_counts_for_nothing() {
     let mut cluster = Cluster::new(3, 2);
     assert!(cluster.elect(1));
