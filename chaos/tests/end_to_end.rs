@@ -346,6 +346,13 @@ fn saved_histories_are_judged_by_exit_code() {
     let histories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
     for (folder, code) in [("ok", 0), ("bad", 1)] {
         for entry in fs::read_dir(histories.join(folder)).unwrap().flatten() {
+            if entry
+                .path()
+                .extension()
+                .is_none_or(|extension| extension != "jsonl")
+            {
+                continue;
+            }
             let path = entry.path().display().to_string();
             let output = chaos(&["check", &path, "--json"]).output().unwrap();
             assert_eq!(
