@@ -108,7 +108,7 @@ async fn run_all(
         let screen = Screen::new(arguments.json);
         let result = run(scenario, &options, interrupt.clone(), &|event| screen.show(event)).await?;
         screen.finish();
-        present(&result, &options, arguments.json)?;
+        present(&result, arguments.json)?;
         worst = worst.max(result.verdict.outcome);
         if *interrupt.borrow() {
             break;
@@ -134,7 +134,8 @@ fn options(
         .seed
         .or(scenario.seed)
         .unwrap_or(now.as_nanos() as u64 % 1_000_000_007);
-    let mut command = vec!["chaos".to_owned(), "run".to_owned(), path.display().to_string()];
+    let program = std::env::args().next().unwrap_or_else(|| "chaos".to_owned());
+    let mut command = vec![program, "run".to_owned(), path.display().to_string()];
     command.extend(["--seed".to_owned(), seed.to_string()]);
     if let Some(url) = &arguments.toxiproxy {
         command.extend(["--toxiproxy".to_owned(), url.clone()]);
@@ -158,7 +159,7 @@ fn options(
 }
 
 /// The result on standard output.
-fn present(result: &RunResult, options: &RunOptions, json: bool) -> Result<(), Box<dyn std::error::Error>> {
+fn present(result: &RunResult, json: bool) -> Result<(), Box<dyn std::error::Error>> {
     let folder = RunFolder::open(&result.folder)?;
     // A convenience for the next command; a file system without links is no failure.
     let _ = folder.mark_latest();
@@ -169,7 +170,6 @@ fn present(result: &RunResult, options: &RunOptions, json: bool) -> Result<(), B
     }
     print!("{}", reports::summary(&run));
     println!("report: {}", result.folder.join("report.html").display());
-    println!("again:  {}", options.command.join(" "));
     Ok(())
 }
 

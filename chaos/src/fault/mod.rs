@@ -51,13 +51,13 @@ impl Injector {
         }
     }
 
-    /// Injects a fault. `planned` is its place in the plan, for [`Injector::heal`].
+    /// Injects a fault. `planned` is its place in the plan, for [`Injector::heal`]. Says what was done to whom.
     pub async fn inject(
         &mut self,
         cluster: &mut Cluster,
         planned: usize,
         fault: &PlannedFault,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<String, ClusterError> {
         let injecting = self.clock.now();
         let nodes = self
             .dice
@@ -88,7 +88,7 @@ impl Injector {
                 what,
                 effective: false,
             });
-            return Ok(());
+            return Ok(self.windows[window].label.clone());
         }
         let mut active = Active {
             planned,
@@ -105,7 +105,7 @@ impl Injector {
         self.active.push(active);
         result?;
         self.prove(cluster, number).await;
-        Ok(())
+        Ok(self.windows[window].label.clone())
     }
 
     async fn apply(&mut self, cluster: &mut Cluster, active: &mut Active) -> Result<(), ClusterError> {
@@ -138,10 +138,14 @@ impl Injector {
         }
     }
 
-    /// Ends a fault. One that was not injected, or has been healed, is healed already.
-    pub async fn heal(&mut self, cluster: &mut Cluster, planned: usize) -> Result<(), ClusterError> {
+    /// Ends a fault, and says which it was. One that was not injected, or has been healed, is healed already.
+    pub async fn heal(
+        &mut self,
+        cluster: &mut Cluster,
+        planned: usize,
+    ) -> Result<Option<String>, ClusterError> {
         let Some(at) = self.active.iter().position(|active| active.planned == planned) else {
-            return Ok(());
+            return Ok(None);
         };
         let active = self.active.remove(at);
         self.windows[active.window].healing = Some(self.clock.now());
@@ -160,14 +164,14 @@ impl Injector {
             }
         }
         self.windows[active.window].healed = Some(self.clock.now());
-        Ok(())
+        Ok(Some(self.windows[active.window].label.clone()))
     }
 
     /// Ends whatever is still in force. Goes on after a failure, and returns the first.
     pub async fn heal_all(&mut self, cluster: &mut Cluster) -> Result<(), ClusterError> {
         let mut result = Ok(());
         while let Some(planned) = self.active.last().map(|active| active.planned) {
-            result = result.and(self.heal(cluster, planned).await);
+            result = result.and(self.heal(cluster, planned).await.map(drop));
         }
         result
     }

@@ -36,9 +36,12 @@ impl Dice {
             Target::All => everybody.collect(),
             Target::Node(number) => everybody.filter(|node| node + 1 == usize::from(number)).collect(),
             Target::Random => vec![self.0.random_range(everybody)],
+            // With the leader among them, where one is known: that is the side that hurts.
             Target::Minority | Target::Majority => {
+                let leader = watch.leader();
                 let mut all: Vec<usize> = everybody.collect();
                 all.shuffle(&mut self.0);
+                all.sort_by_key(|node| Some(*node) != leader);
                 all.truncate(target.count(nodes.len()));
                 all.sort_unstable();
                 all

@@ -233,14 +233,17 @@ impl Storm<'_> {
                 }
             }
             let fault = &plan[number];
-            let result = if inject {
-                self.injector.inject(cluster, number, fault).await
+            let (done, result) = if inject {
+                (
+                    "injected",
+                    self.injector.inject(cluster, number, fault).await.map(Some),
+                )
             } else {
-                self.injector.heal(cluster, number).await
+                ("healed", self.injector.heal(cluster, number).await)
             };
-            let done = if inject { "injected" } else { "healed" };
             let what = match result {
-                Ok(()) => format!("{done}: {fault}"),
+                Ok(Some(label)) => format!("{done}: {label}"),
+                Ok(None) => continue,
                 Err(error) => {
                     self.trouble.push(format!("{fault} could not be {done}: {error}"));
                     format!("could not be {done}: {fault}: {error}")

@@ -51,7 +51,8 @@ pub(super) fn measure(
 ) {
     let starts: Vec<Nanos> = windows.iter().map(|window| window.injecting).collect();
     for window in windows {
-        let from = window.injecting;
+        // Confirmed: while processes are being killed one after the other, writes still go through.
+        let from = window.injected.unwrap_or(window.injecting);
         // Until the next fault begins: what happens then belongs to that one.
         let until = starts
             .iter()

@@ -4,6 +4,8 @@
 // Each test file is a crate of its own and uses only part of this.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod runs;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
