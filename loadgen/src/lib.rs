@@ -12,7 +12,7 @@
 //! - If the generator itself was the limit, the verdict says so ([`verdict`]).
 //! - The same seed gives the same plan and the same operations.
 //!
-//! It never knows what is being done to the cluster: faults belong to `chaos`, which drives [`run`] in-process on a
+//! It never knows what is being done to the cluster: faults belong to `chaos`, which drives [`run()`] in-process on a
 //! shared [`RunClock`].
 
 pub mod cli;

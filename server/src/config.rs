@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub listen: IpAddr,
 
-    /// Where the log is kept [default: data/<node-id>].
+    /// Where the log is kept [default: data/NODE-ID].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 

@@ -23,7 +23,7 @@ pub(super) struct RunArgs {
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
 
-    /// Folder of the run [default: target/runs/<name>-<time>]. With several scenarios, each gets a folder in it.
+    /// Folder of the run [default: target/runs/NAME-TIME]. With several scenarios, each gets a folder in it.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

@@ -124,7 +124,7 @@ pub(super) struct RunArgs {
     /// Name of the run.
     #[arg(long, default_value = "load")]
     pub(super) name: String,
-    /// Folder for the record, new or empty [default: target/runs/<name>-<time>]
+    /// Folder for the record, new or empty [default: target/runs/NAME-TIME]
     #[arg(short, long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Length of the slices in the record.
