@@ -46,7 +46,7 @@ pub enum ClusterError {
         source: io::Error,
     },
     /// It ended before it listened.
-    #[error("node {node} ended before it was ready ({exit}); the end of its log {}:\n{tail}", log.display())]
+    #[error("node {node} ended before it was ready ({exit}); the end of its log {}: {tail}", log.display())]
     EndedEarly {
         /// Which node.
         node: String,

@@ -22,7 +22,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// So often a process is looked at while something is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// So much of a log is shown when a node fails.
-const TAIL_LINES: usize = 8;
+const TAIL_LINES: usize = 4;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,9 +294,11 @@ fn process_state(pid: i32) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// The last lines of a log.
+/// The last lines of a log, on one line; from the message of a panic on, if that is how it ended.
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    let panic = lines.iter().rposition(|line| line.contains("panicked at"));
+    let end = panic.map_or(lines.len(), |panic| (panic + TAIL_LINES).min(lines.len()));
+    lines[end.saturating_sub(TAIL_LINES)..end].join(" | ")
 }

@@ -129,9 +129,11 @@ pub async fn run(
             assess::judge(scenario, &folder, &mut manifest, seen)?
         }
         Err(failure) => {
-            let outcome = match failure {
-                Failure::Interrupted => Outcome::Interrupted,
-                _ => Outcome::Error,
+            manifest.partial = matches!(failure, Failure::Interrupted);
+            let outcome = if manifest.partial {
+                Outcome::Interrupted
+            } else {
+                Outcome::Error
             };
             Verdict {
                 outcome,
