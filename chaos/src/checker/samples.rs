@@ -108,10 +108,16 @@ pub fn converges(samples: &[NodeSample], nodes: &[String], from: Nanos, within: 
     let mut after: Vec<&NodeSample> = samples.iter().filter(|sample| sample.time >= from).collect();
     after.sort_by_key(|sample| sample.time);
     let deadline = from.saturating_add(within);
+    // Agreeing on less than what was committed by then is forgetting together.
+    let committed = samples
+        .iter()
+        .filter(|sample| sample.time <= from)
+        .map(|sample| sample.commit)
+        .max();
     let mut latest: BTreeMap<&str, &NodeSample> = BTreeMap::new();
     for sample in after.iter().filter(|sample| sample.time <= deadline) {
         latest.insert(&sample.node, sample);
-        if agree(&latest, nodes) {
+        if sample.applied >= committed.unwrap_or(0) && agree(&latest, nodes) {
             let detail = format!(
                 "all {} nodes had applied up to index {} to the same state {} after the load",
                 nodes.len(),

@@ -106,10 +106,20 @@ async fn run_all(
             options.seed
         );
         let screen = Screen::new(arguments.json);
-        let result = run(scenario, &options, interrupt.clone(), &|event| screen.show(event)).await?;
+        let result = run(scenario, &options, interrupt.clone(), &|event| screen.show(event)).await;
         screen.finish();
-        present(&result, arguments.json)?;
-        worst = worst.max(result.verdict.outcome);
+        // What one scenario has shown is not undone by the next one failing.
+        worst = worst.max(match &result {
+            Ok(result) => result.verdict.outcome,
+            Err(_) => Outcome::Error,
+        });
+        if let Err(error) = result
+            .map_err(Into::into)
+            .and_then(|result| present(&result, arguments.json))
+        {
+            eprintln!("error: {}: {error}", scenario.name.value);
+            worst = worst.max(Outcome::Error);
+        }
         if *interrupt.borrow() {
             break;
         }

@@ -67,6 +67,18 @@ pub enum ClusterError {
         /// Its log.
         log: PathBuf,
     },
+    /// It ended by itself, or not as a healthy node ends.
+    #[error("node {node} {what}; the end of its log {}: {tail}", log.display())]
+    Crashed {
+        /// Which node.
+        node: String,
+        /// How.
+        what: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: String,
+    },
     /// A process does not do what it was told.
     #[error("node {node}: {what}")]
     Process {
@@ -89,6 +101,15 @@ pub enum ClusterError {
     /// A proxy refused.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+}
+
+impl ClusterError {
+    /// Whether this is about a node rather than its surroundings, once the cluster has been up: a node that ends by
+    /// itself, or does not come back, fails its users.
+    pub fn is_crash(&self) -> bool {
+        use ClusterError::{Crashed, EndedEarly, NotReady};
+        matches!(self, Crashed { .. } | EndedEarly { .. } | NotReady { .. })
+    }
 }
 
 /// A running cluster.
@@ -214,21 +235,19 @@ impl Cluster {
         &self.client_endpoints
     }
 
-    /// Ends everything: processes gracefully where they still listen to reason, then the proxies. Says which nodes had to
-    /// be killed.
-    pub async fn shutdown(&mut self) -> Vec<String> {
-        let mut killed = Vec::new();
+    /// Ends everything: processes gracefully where they still listen to reason, then the proxies. Says which nodes did
+    /// not end as they should.
+    pub async fn shutdown(&mut self) -> Vec<ClusterError> {
+        let mut crashed = Vec::new();
         for node in &mut self.nodes {
-            if node.end().await {
-                killed.push(node.name().to_owned());
-            }
+            crashed.extend(node.end().await.err());
         }
         for link in self.links.drain(..) {
             // On a server that is not ours everything else must stay; and one that is gone has no proxies to delete.
             let _ = self.proxy.delete(&link.name).await;
         }
         self.proxy.shutdown().await;
-        killed
+        crashed
     }
 }
 

@@ -22,7 +22,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// So often a process is looked at while something is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// So much of a log is shown when a node fails.
-const TAIL_LINES: usize = 4;
+const TAIL_LINES: usize = 5;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,14 +193,18 @@ impl NodeProcess {
         let exit = self.wait(STOP_TIMEOUT).await?;
         match exit.signal() {
             Some(signal) if signal == Signal::SIGKILL as i32 => Ok(pid),
-            _ => Err(self.failed(format!("was to be killed but ended by itself with {exit}"))),
+            _ => Err(self.crashed(format!("was to be killed but had ended by itself with {exit}"))),
         }
     }
 
     /// Asks the process to stop and waits until it has.
-    pub async fn stop(&mut self) -> Result<(i32, Exit), ClusterError> {
+    pub async fn stop(&mut self) -> Result<i32, ClusterError> {
         let pid = self.signal(Signal::SIGTERM)?;
-        Ok((pid, self.wait(STOP_TIMEOUT).await?))
+        let exit = self.wait(STOP_TIMEOUT).await?;
+        match exit.is_success() {
+            true => Ok(pid),
+            false => Err(self.crashed(format!("was asked to stop and ended with {exit}"))),
+        }
     }
 
     /// Freezes the process. Confirmed when the system shows it as stopped.
@@ -224,27 +228,29 @@ impl NodeProcess {
         Ok(pid)
     }
 
-    /// How the process ended, if it did so without being told.
-    pub fn ended_by_itself(&mut self) -> Option<(Exit, String)> {
+    /// The end of a process that nobody told to end, once.
+    pub fn ended_by_itself(&mut self) -> Option<ClusterError> {
         let status = self.child.as_mut()?.try_wait().ok().flatten()?;
         self.child = None;
         self.pid = None;
-        Some((Exit(status), tail(&self.log)))
+        Some(self.crashed(format!("ended by itself with {}", Exit(status))))
     }
 
-    /// Ends the process whatever its state, gracefully if it can. Says whether it had to be killed.
-    pub(super) async fn end(&mut self) -> bool {
+    /// Ends the process whatever its state, gracefully if it can. Fails, with the process gone, if it had to be killed
+    /// or complained.
+    pub(super) async fn end(&mut self) -> Result<(), ClusterError> {
         if self.child.is_none() {
-            return false;
+            return Ok(());
         }
         if self.paused {
             let _ = self.resume().await;
         }
-        if self.stop().await.is_ok() {
-            return false;
+        let result = self.stop().await;
+        if self.child.is_some() {
+            let _ = self.kill().await;
+            return Err(self.crashed(format!("did not stop within {STOP_TIMEOUT:?} and was killed")));
         }
-        let _ = self.kill().await;
-        true
+        result.map(drop)
     }
 
     fn signal(&self, signal: Signal) -> Result<i32, ClusterError> {
@@ -279,6 +285,15 @@ impl NodeProcess {
         })
     }
 
+    fn crashed(&self, what: String) -> ClusterError {
+        ClusterError::Crashed {
+            node: self.name.clone(),
+            what,
+            log: self.log.clone(),
+            tail: tail(&self.log),
+        }
+    }
+
     fn failed(&self, what: String) -> ClusterError {
         ClusterError::Process {
             node: self.name.clone(),
@@ -297,7 +312,7 @@ fn process_state(pid: i32) -> Option<char> {
 /// The last lines of a log, on one line; from the message of a panic on, if that is how it ended.
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let panic = lines.iter().rposition(|line| line.contains("panicked at"));
     let end = panic.map_or(lines.len(), |panic| (panic + TAIL_LINES).min(lines.len()));
     lines[end.saturating_sub(TAIL_LINES)..end].join(" | ")

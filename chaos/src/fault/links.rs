@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use reports::record::Evidence;
 
 use crate::cluster::{Cluster, Link};
-use crate::proxy::{Counters, FaultProxy, ProxyError, Stream, Toxic, ToxicKind};
+use crate::proxy::{Counters, CutMode, FaultProxy, ProxyError, Stream, Toxic, ToxicKind};
 use crate::scenario::{Action, Mode, Shape};
-
-/// A jam lasts until it is healed; longer than any run.
-const JAM_MS: u64 = 3_600_000;
 
 /// One change to one proxy.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,40 +79,38 @@ pub(super) fn changes(cluster: &Cluster, number: usize, action: Action, nodes: &
         if streams.is_empty() {
             continue;
         }
-        if matches!(
-            action,
-            Action::Partition {
-                mode: Mode::Refuse,
-                ..
-            }
-        ) {
-            add(What::Refuse);
-            continue;
-        }
         for stream in streams {
-            let kind = kind(action);
-            add(What::Toxic(
-                Toxic::new(stream, kind).named(format!("fault{number}_{stream}")),
-            ));
+            match kind(action) {
+                Some(kind) => add(What::Toxic(
+                    Toxic::new(stream, kind).named(format!("fault{number}_{stream}")),
+                )),
+                // A door is closed once, in both directions.
+                None => {
+                    add(What::Refuse);
+                    break;
+                }
+            }
         }
     }
     changes
 }
 
-fn kind(action: Action) -> ToxicKind {
+/// What a toxic must do for a fault; nothing where the link refuses instead.
+fn kind(action: Action) -> Option<ToxicKind> {
     match action {
-        Action::Partition { mode: Mode::Jam, .. } => ToxicKind::Latency {
-            latency_ms: JAM_MS,
-            jitter_ms: 0,
+        Action::Partition { mode, .. } => match mode {
+            Mode::Drop => CutMode::Drop.kind(),
+            Mode::Refuse => CutMode::Refuse.kind(),
+            Mode::Jam => CutMode::Jam.kind(),
         },
-        Action::Latency { delay, jitter } => ToxicKind::Latency {
+        Action::Latency { delay, jitter } => Some(ToxicKind::Latency {
             latency_ms: delay.as_millis() as u64,
             jitter_ms: jitter.as_millis() as u64,
-        },
-        Action::Bandwidth { bytes_per_second } => ToxicKind::Bandwidth {
+        }),
+        Action::Bandwidth { bytes_per_second } => Some(ToxicKind::Bandwidth {
             rate_kb_per_s: bytes_per_second.div_ceil(1000),
-        },
-        _ => ToxicKind::Timeout { timeout_ms: 0 },
+        }),
+        Action::Kill | Action::Stop | Action::Pause => None,
     }
 }
 
@@ -177,38 +172,50 @@ impl Snapshot {
         Snapshot(counters)
     }
 
-    /// What the links did since, as evidence; nothing where the proxies cannot tell.
-    pub(super) async fn difference(&self, cluster: &Cluster, action: Action) -> Option<Evidence> {
-        let (mut dropped, mut held, mut cut, mut forwarded) = (0, 0, 0, 0);
-        for (link, before) in &self.0 {
-            let Ok(Some(after)) = cluster.proxy().counters(link).await else {
-                return None;
-            };
-            for stream in Stream::BOTH {
-                let (before, after) = (before.stream(stream), after.stream(stream));
-                dropped += after.dropped_bytes.saturating_sub(before.dropped_bytes);
-                forwarded += after.forwarded_bytes.saturating_sub(before.forwarded_bytes);
-                held += after.held_bytes;
-            }
-            cut += after.connections_cut.saturating_sub(before.connections_cut);
-        }
+    /// What the links did since, as evidence; nothing where the proxies cannot tell. Connections are counted from
+    /// `before` the fault, because closing them is its first act.
+    pub(super) async fn difference(
+        &self,
+        before: &Snapshot,
+        cluster: &Cluster,
+        action: Action,
+    ) -> Option<Evidence> {
         if self.0.is_empty() {
             return None;
+        }
+        let (mut dropped, mut held, mut cut, mut forwarded) = (0, 0, 0, 0);
+        for (link, since) in &self.0 {
+            let after = cluster.proxy().counters(link).await.ok()??;
+            let done = after.since(since);
+            for stream in Stream::BOTH {
+                let done = done.stream(stream);
+                dropped += done.dropped_bytes;
+                forwarded += done.forwarded_bytes;
+                let (now, then) = (after.stream(stream), since.stream(stream));
+                held += now
+                    .held_bytes
+                    .min(now.received_bytes().saturating_sub(then.received_bytes()));
+            }
+            cut += before
+                .0
+                .get(link)
+                .map_or(0, |before| after.since(before).connections_cut);
         }
         let links = self.0.len();
         let (what, effective) = match action {
             Action::Partition { mode: Mode::Drop, .. } => (
-                format!("{dropped} bytes were dropped on {links} links"),
+                format!("{dropped} bytes of the cluster's own were dropped on {links} links"),
                 dropped > 0,
             ),
             Action::Partition {
                 mode: Mode::Refuse, ..
             } => (format!("{cut} connections were cut on {links} links"), cut > 0),
-            Action::Partition { mode: Mode::Jam, .. } => {
-                (format!("{held} bytes were held on {links} links"), held > 0)
-            }
+            Action::Partition { mode: Mode::Jam, .. } => (
+                format!("{held} bytes of the cluster's own were held on {links} links"),
+                held > 0,
+            ),
             _ => (
-                format!("{forwarded} bytes passed {links} slowed links"),
+                format!("{forwarded} bytes of the cluster's own passed {links} slowed links"),
                 forwarded > 0,
             ),
         };

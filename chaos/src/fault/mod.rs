@@ -18,6 +18,9 @@ use crate::watch::Watch;
 
 pub use targets::Dice;
 
+/// The connections of probes are closed within this time.
+const PROBES_CLOSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Injects and heals the faults of one run, one after the other.
 pub struct Injector {
     watch: Watch,
@@ -36,7 +39,10 @@ struct Active {
     nodes: Vec<usize>,
     /// What was done to links, to be undone.
     links: Vec<links::Change>,
+    /// The counters of those links right before.
     before: links::Snapshot,
+    /// And when everything that this suite itself sent to prove the fault had passed.
+    proven: links::Snapshot,
 }
 
 impl Injector {
@@ -97,6 +103,7 @@ impl Injector {
             nodes,
             links: Vec::new(),
             before: links::Snapshot::default(),
+            proven: links::Snapshot::default(),
         };
         let result = self.apply(cluster, &mut active).await;
         self.windows[window].injected = result.is_ok().then(|| self.clock.now());
@@ -131,10 +138,13 @@ impl Injector {
 
     /// Looks for the effect of a fault on links. Faults on processes have proven theirs already.
     async fn prove(&mut self, cluster: &Cluster, active: usize) {
-        let active = &self.active[active];
+        let active = &mut self.active[active];
         if !active.links.is_empty() {
             let found = probe::effects(cluster, active.action, &active.links).await;
             self.windows[active.window].evidence.extend(found);
+            // What the probes' connections still say when they close is not the cluster's own traffic.
+            tokio::time::sleep(PROBES_CLOSE).await;
+            active.proven = links::Snapshot::take(cluster, &active.links).await;
         }
     }
 
@@ -156,7 +166,12 @@ impl Injector {
             }
             Action::Pause => process::resume(cluster, &active.nodes, evidence).await?,
             Action::Partition { .. } | Action::Latency { .. } | Action::Bandwidth { .. } => {
-                evidence.extend(active.before.difference(cluster, active.action).await);
+                evidence.extend(
+                    active
+                        .proven
+                        .difference(&active.before, cluster, active.action)
+                        .await,
+                );
                 for change in active.links.iter().rev() {
                     let others = self.active.iter().flat_map(|other| &other.links);
                     change.undo(cluster.proxy(), others).await?;
@@ -165,6 +180,12 @@ impl Injector {
         }
         self.windows[active.window].healed = Some(self.clock.now());
         Ok(Some(self.windows[active.window].label.clone()))
+    }
+
+    /// When a fault that is in force was confirmed.
+    pub fn injected_at(&self, planned: usize) -> Option<reports::record::Nanos> {
+        let active = self.active.iter().find(|active| active.planned == planned)?;
+        self.windows[active.window].injected
     }
 
     /// Ends whatever is still in force. Goes on after a failure, and returns the first.

@@ -10,7 +10,7 @@ use proto::raft::key_value_service_client::KeyValueServiceClient;
 use proto::raft::{GetClusterStatusRequest, PutRequest};
 use reports::record::Evidence;
 use tokio::time::{Instant, timeout};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::links::{Change, What};
 use crate::cluster::Cluster;
@@ -86,11 +86,12 @@ async fn probe(change: &Change, action: Action) -> Evidence {
             },
         },
         Action::Partition { .. } => match status(change.address, SILENCE).await {
-            None => Evidence {
+            Err(Unanswered::Silence) => Evidence {
                 what: format!("a request through {link} got no answer in {SILENCE:?}"),
                 effective: true,
             },
-            Some(took) => Evidence {
+            Err(Unanswered::Failure(why)) => failed(link, &why),
+            Ok(took) => Evidence {
                 what: format!("a request through {link} was answered in {took:.1?}"),
                 effective: false,
             },
@@ -98,9 +99,9 @@ async fn probe(change: &Change, action: Action) -> Evidence {
         Action::Latency { delay, jitter } => {
             // There and back, each late by the delay, less what the jitter may take away.
             let least = 2 * delay.saturating_sub(jitter);
-            let limit = 8 * (delay + jitter) + SILENCE;
+            let limit = 8 * (delay + jitter) + 4 * SILENCE;
             match status(change.address, limit).await {
-                Some(took) => {
+                Ok(took) => {
                     let what = format!(
                         "a request through {link} took {took:.1?}, at least {least:.1?} were asked for"
                     );
@@ -109,10 +110,8 @@ async fn probe(change: &Change, action: Action) -> Evidence {
                         effective: took >= least,
                     }
                 }
-                None => Evidence {
-                    what: format!("a request through {link} got no answer in {limit:.1?}"),
-                    effective: true,
-                },
+                Err(Unanswered::Silence) => failed(link, &format!("no answer in {limit:.1?}")),
+                Err(Unanswered::Failure(why)) => failed(link, &why),
             }
         }
         Action::Bandwidth { bytes_per_second } => bandwidth(change, bytes_per_second).await,
@@ -120,44 +119,76 @@ async fn probe(change: &Change, action: Action) -> Evidence {
     }
 }
 
-/// How long a status request takes on a connection that is already open; nothing if it is not answered in time.
-async fn status(address: SocketAddr, limit: Duration) -> Option<Duration> {
+/// A probe that failed in another way than the fault would make it fail proves nothing.
+fn failed(link: &str, why: &str) -> Evidence {
+    Evidence {
+        what: format!("a request through {link} failed, which shows nothing: {why}"),
+        effective: false,
+    }
+}
+
+/// Why a probe has no time to tell.
+enum Unanswered {
+    /// Nothing came back in time.
+    Silence,
+    /// Something went wrong before that.
+    Failure(String),
+}
+
+impl From<tonic::transport::Error> for Unanswered {
+    fn from(error: tonic::transport::Error) -> Unanswered {
+        Unanswered::Failure(format!("{error:?}"))
+    }
+}
+
+impl From<tonic::Status> for Unanswered {
+    fn from(status: tonic::Status) -> Unanswered {
+        Unanswered::Failure(status.to_string())
+    }
+}
+
+/// How long a status request takes on a connection that is already open.
+async fn status(address: SocketAddr, limit: Duration) -> Result<Duration, Unanswered> {
     let asked = async {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .ok()?
-            .tcp_nodelay(true);
-        let mut client = KeyValueServiceClient::new(endpoint.connect().await.ok()?);
-        client.get_cluster_status(GetClusterStatusRequest {}).await.ok()?;
+        let mut client = connect(address).await?;
+        client.get_cluster_status(GetClusterStatusRequest {}).await?;
         let start = Instant::now();
-        client.get_cluster_status(GetClusterStatusRequest {}).await.ok()?;
-        Some(start.elapsed())
+        client.get_cluster_status(GetClusterStatusRequest {}).await?;
+        Ok(start.elapsed())
     };
-    timeout(limit, asked).await.ok().flatten()
+    timeout(limit, asked).await.unwrap_or(Err(Unanswered::Silence))
+}
+
+async fn connect(address: SocketAddr) -> Result<KeyValueServiceClient<Channel>, Unanswered> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+    Ok(KeyValueServiceClient::new(endpoint.connect().await?))
 }
 
 /// Sends a request that is certain to be refused, for its empty key, and large enough to take a while.
 async fn bandwidth(change: &Change, bytes_per_second: u64) -> Evidence {
     let bytes = (bytes_per_second / 4).clamp(1_000, 1_000_000);
     let least = Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64).mul_f64(0.5);
-    let limit = 20 * least + SILENCE;
+    let limit = 20 * least + 4 * SILENCE;
     let sent = async {
-        let endpoint = Endpoint::from_shared(format!("http://{}", change.address))
-            .ok()?
-            .tcp_nodelay(true);
-        let mut client = KeyValueServiceClient::new(endpoint.connect().await.ok()?);
-        client.get_cluster_status(GetClusterStatusRequest {}).await.ok()?;
+        let mut client = connect(change.address).await?;
+        client.get_cluster_status(GetClusterStatusRequest {}).await?;
         let start = Instant::now();
         let put = PutRequest {
             key: String::new(),
             value: "x".repeat(bytes as usize),
         };
-        // The refusal is the answer: it comes when the whole request has arrived.
-        let _ = client.put(put).await;
-        Some(start.elapsed())
+        match client.put(put).await {
+            // The refusal is the answer: it comes when the whole request has arrived.
+            Err(status) if status.code() == tonic::Code::InvalidArgument => Ok(start.elapsed()),
+            Err(status) => Err(status.into()),
+            Ok(_) => Err(Unanswered::Failure(
+                "a request with an empty key was taken".to_owned(),
+            )),
+        }
     };
     let link = &change.link;
-    match timeout(limit, sent).await.ok().flatten() {
-        Some(took) => {
+    match timeout(limit, sent).await.unwrap_or(Err(Unanswered::Silence)) {
+        Ok(took) => {
             let what =
                 format!("{bytes} bytes through {link} took {took:.1?}, at least {least:.1?} were expected");
             Evidence {
@@ -165,9 +196,7 @@ async fn bandwidth(change: &Change, bytes_per_second: u64) -> Evidence {
                 effective: took >= least,
             }
         }
-        None => Evidence {
-            what: format!("{bytes} bytes through {link} did not pass in {limit:.1?}"),
-            effective: true,
-        },
+        Err(Unanswered::Silence) => failed(link, &format!("no answer in {limit:.1?}")),
+        Err(Unanswered::Failure(why)) => failed(link, &why),
     }
 }

@@ -18,8 +18,9 @@ pub(super) async fn kill(
             evidence.push(absent(cluster.nodes()[node].name()));
             continue;
         }
-        let pid = cluster.node_mut(node).kill().await?;
+        let killed = cluster.node_mut(node).kill().await;
         watch.set_down(node, true);
+        let pid = killed?;
         let led = if leader == Some(node) { ", which led," } else { "" };
         let what = format!(
             "process {pid} of {}{led} is gone by SIGKILL",
@@ -44,10 +45,11 @@ pub(super) async fn stop(
             evidence.push(absent(cluster.nodes()[node].name()));
             continue;
         }
-        let (pid, exit) = cluster.node_mut(node).stop().await?;
+        let stopped = cluster.node_mut(node).stop().await;
         watch.set_down(node, true);
+        let pid = stopped?;
         let what = format!(
-            "process {pid} of {} stopped on SIGTERM with {exit}",
+            "process {pid} of {} stopped in order on SIGTERM",
             cluster.nodes()[node].name()
         );
         evidence.push(Evidence {

@@ -29,16 +29,20 @@ impl fmt::Display for CutMode {
 }
 
 impl CutMode {
-    fn toxic(self, stream: Stream) -> Option<Toxic> {
-        let kind = match self {
-            Self::Drop => ToxicKind::Timeout { timeout_ms: 0 },
-            Self::Jam => ToxicKind::Latency {
+    /// What a toxic must do to cut one direction this way; nothing for a refusal, which is no toxic.
+    pub fn kind(self) -> Option<ToxicKind> {
+        match self {
+            Self::Drop => Some(ToxicKind::Timeout { timeout_ms: 0 }),
+            Self::Jam => Some(ToxicKind::Latency {
                 latency_ms: JAM_MS,
                 jitter_ms: 0,
-            },
-            Self::Refuse => return None,
-        };
-        Some(Toxic::new(stream, kind).named(cut_name(stream)))
+            }),
+            Self::Refuse => None,
+        }
+    }
+
+    fn toxic(self, stream: Stream) -> Option<Toxic> {
+        Some(Toxic::new(stream, self.kind()?).named(cut_name(stream)))
     }
 }
 

@@ -1,14 +1,14 @@
 //! From everything a run has seen to its verdict.
 
 use reports::record::{
-    Check, CheckStatus, FaultWindow, LoadVerdict, Manifest, Nanos, Outcome, Phase, RecordError, RunFolder,
-    Timeline, Verdict,
+    Check, CheckStatus, Evidence, FaultWindow, LoadVerdict, Manifest, Nanos, NodeSample, Outcome, Phase,
+    RecordError, Role, RunFolder, Timeline, Verdict,
 };
 
 use super::drive::Seen;
 use super::recovery::{self, AckedWrite};
 use crate::checker::{self, Options};
-use crate::scenario::{LostWrites, Scenario};
+use crate::scenario::{Action, LostWrites, PlannedFault, Scenario, Target};
 
 /// Fewer acknowledged operations than this decide nothing, whatever the scenario asks for.
 const ACKNOWLEDGED_MIN: u64 = 100;
@@ -22,7 +22,9 @@ pub(super) fn judge(
 ) -> Result<Verdict, RecordError> {
     let writes = recovery::acked_writes(&seen.events);
     let end = seen.load.ended;
+    let plan = scenario.expand();
     recovery::measure(&mut seen.windows, &writes, &seen.samples, end);
+    leaders_replaced(&mut seen.windows, &plan, &seen.samples);
     manifest.partial = seen.interrupted;
     manifest.duration = end.saturating_sub(seen.load.begins);
     folder.write_load(&seen.load.load)?;
@@ -35,7 +37,7 @@ pub(super) fn judge(
 
     let mut checks = history_checks(scenario, &seen);
     checks.extend(node_checks(scenario, manifest, &seen));
-    checks.push(effective(&seen.windows));
+    checks.push(effective(&seen));
     checks.push(traffic(scenario, &seen, &timeline.phases, &writes));
     if let Some(within) = scenario
         .checks
@@ -43,32 +45,29 @@ pub(super) fn judge(
         .deadline()
         .filter(|_| !seen.interrupted)
     {
-        let nodes = scenario.cluster.nodes.value as usize;
-        checks.push(recovery::check(
-            &seen.windows,
-            &scenario.expand(),
-            &writes,
-            nodes,
-            within,
-            end,
-        ));
+        let nodes: Vec<String> = manifest.nodes.iter().map(|node| node.id.clone()).collect();
+        let storm = recovery::Storm {
+            nodes: &nodes,
+            windows: &seen.windows,
+            plan: &plan,
+        };
+        checks.push(storm.check(&writes, within, end));
     }
     checks.extend(last_write(&seen));
     let mut verdict = checker::verdict(checks);
-    // A violation stands, however the run ended; anything milder may only mean that it did not end as planned.
-    if verdict.outcome < Outcome::Violation && !seen.trouble.is_empty() {
+    // What the store broke stands, however the run ended; anything milder may only mean that it did not end as planned.
+    if verdict.outcome < Outcome::Liveness && !seen.trouble.is_empty() {
         verdict.outcome = Outcome::Error;
         verdict.reason = seen.trouble.join("; ");
     }
-    if verdict.outcome < Outcome::Liveness && seen.interrupted {
+    if verdict.outcome < Outcome::Error && seen.interrupted {
         verdict.outcome = Outcome::Interrupted;
         verdict.reason =
             "interrupted; everything was healed, and what was seen until then breaks no promise".to_owned();
     }
-    let left = [&seen.killed_at_end[..], &seen.still_listening[..]].concat();
-    if verdict.outcome == Outcome::Pass && !left.is_empty() {
+    if verdict.outcome == Outcome::Pass && !seen.still_listening.is_empty() {
         verdict.outcome = Outcome::Error;
-        verdict.reason = format!("the run could not be ended cleanly: {}", left.join(", "));
+        verdict.reason = format!("somebody still listens on {}", seen.still_listening.join(", "));
     }
     Ok(verdict)
 }
@@ -121,8 +120,39 @@ fn node_checks(scenario: &Scenario, manifest: &Manifest, seen: &Seen) -> Vec<Che
     checks
 }
 
+/// A leader whose process ended cannot go on in its term: that another term began shows that it was one.
+fn leaders_replaced(windows: &mut [FaultWindow], plan: &[PlannedFault], samples: &[NodeSample]) {
+    for (window, fault) in windows.iter_mut().zip(plan) {
+        if fault.target != Target::Leader || !matches!(fault.action, Action::Kill | Action::Stop) {
+            continue;
+        }
+        let Some(injected) = window.injected else { continue };
+        let leads = |sample: &&NodeSample| sample.role == Role::Leader;
+        let before = samples
+            .iter()
+            .filter(leads)
+            .filter(|sample| sample.time <= injected)
+            .map(|sample| sample.term)
+            .max();
+        let mut after = samples
+            .iter()
+            .filter(leads)
+            .filter(|sample| sample.time > injected);
+        let later = after.find(|sample| Some(sample.term) > before);
+        let what = match later {
+            Some(leader) => format!("{} leads in term {} afterwards", leader.node, leader.term),
+            None => "nobody was seen to lead a later term".to_owned(),
+        };
+        window.evidence.push(Evidence {
+            what,
+            effective: later.is_some(),
+        });
+    }
+}
+
 /// Whether every fault showed an effect: one that did nothing proves nothing.
-fn effective(windows: &[FaultWindow]) -> Check {
+fn effective(seen: &Seen) -> Check {
+    let windows = &seen.windows;
     let mut idle = Vec::new();
     for window in windows {
         let contradicted = window.evidence.iter().find(|evidence| !evidence.effective);

@@ -1,5 +1,6 @@
 //! The part of a run in which things happen: load, faults, and the calm after them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Failure, RunEvent, RunOptions};
 use crate::checker;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::fault::{Dice, Injector};
 use crate::proxy::FaultProxy;
 use crate::scenario::{Pace, PlannedFault, Scenario};
@@ -49,7 +50,6 @@ pub(super) struct Seen {
     /// What went wrong while faults were injected or healed.
     pub(super) trouble: Vec<String>,
     pub(super) interrupted: bool,
-    pub(super) killed_at_end: Vec<String>,
     pub(super) still_listening: Vec<String>,
 }
 
@@ -134,12 +134,24 @@ pub(super) async fn drive(
         died,
         trouble,
         interrupted,
-        killed_at_end: Vec::new(),
         still_listening: Vec::new(),
     };
     if !interrupted {
         on_event(RunEvent::Settling);
-        settle(scenario, &client, clock, &watch, &nodes, &journal, &mut seen).await?;
+        let mut interrupted = interrupt.clone();
+        tokio::select! {
+            result = settle(scenario, &client, clock, &watch, &nodes, &journal, &mut seen)=> result?,
+            _ = wait_for(&mut interrupted) => seen.interrupted = true,
+        }
+        // Nodes may die in the calm as well.
+        for node in 0..cluster.nodes().len() {
+            seen.died.extend(
+                cluster
+                    .node_mut(node)
+                    .ended_by_itself()
+                    .map(|crash| crash.to_string()),
+            );
+        }
     }
     seen.samples = watch.samples();
     drop::<Watching>(watching);
@@ -194,6 +206,10 @@ async fn settle(
     }
 }
 
+/// When, whether to inject or to heal, and which fault of the plan. In this order: where one fault ends as another begins,
+/// the end comes first.
+type Step = (Duration, bool, usize);
+
 /// The faults of a run and what comes of them.
 struct Storm<'a> {
     injector: Injector,
@@ -213,31 +229,28 @@ impl Storm<'_> {
         clock: RunClock,
         on_event: &(dyn Fn(RunEvent) + Send + Sync),
     ) {
-        let mut steps: Vec<(Duration, bool, usize)> = Vec::new();
-        for (number, fault) in plan.iter().enumerate() {
-            steps.push((fault.end(), false, number));
-            steps.push((fault.at, true, number));
-        }
-        // Where one fault ends as another begins, the end comes first.
-        steps.sort();
-        for (at, inject, number) in steps {
-            loop {
-                let patrol = Instant::now() + PATROL_EVERY;
-                tokio::select! {
-                    () = sleep_until((begin + at).min(patrol)) => {}
-                    _ = wait_for(interrupt) => return,
-                }
-                self.patrol(cluster);
-                if Instant::now() >= begin + at {
-                    break;
-                }
+        let mut steps: BTreeSet<Step> = plan
+            .iter()
+            .enumerate()
+            .map(|(number, fault)| (fault.at, true, number))
+            .collect();
+        while let Some((at, inject, number)) = steps.pop_first() {
+            if !self.wait_until(begin + at, cluster, interrupt).await {
+                return;
             }
             let fault = &plan[number];
             let (done, result) = if inject {
-                (
-                    "injected",
-                    self.injector.inject(cluster, number, fault).await.map(Some),
-                )
+                let result = self.injector.inject(cluster, number, fault).await;
+                // An injection may have had to wait for a leader, or for its proof: the fault still lasts as long as asked.
+                let injected = self
+                    .injector
+                    .injected_at(number)
+                    .map_or(begin, |at| clock.instant_of(at).into());
+                let end = (injected + fault.length)
+                    .saturating_duration_since(begin)
+                    .max(fault.end());
+                steps.insert((end, false, number));
+                ("injected", result.map(Some))
             } else {
                 ("healed", self.injector.heal(cluster, number).await)
             };
@@ -245,8 +258,9 @@ impl Storm<'_> {
                 Ok(Some(label)) => format!("{done}: {label}"),
                 Ok(None) => continue,
                 Err(error) => {
-                    self.trouble.push(format!("{fault} could not be {done}: {error}"));
-                    format!("could not be {done}: {fault}: {error}")
+                    let what = format!("could not be {done}: {fault}: {error}");
+                    self.file(error, &what);
+                    what
                 }
             };
             on_event(RunEvent::Fault {
@@ -256,15 +270,40 @@ impl Storm<'_> {
         }
     }
 
+    /// Waits, and looks after the nodes meanwhile. False if somebody wants the run to end.
+    async fn wait_until(
+        &mut self,
+        time: Instant,
+        cluster: &mut Cluster,
+        interrupt: &mut watch::Receiver<bool>,
+    ) -> bool {
+        loop {
+            let patrol = Instant::now() + PATROL_EVERY;
+            tokio::select! {
+                () = sleep_until(time.min(patrol)) => {}
+                _ = wait_for(interrupt) => return false,
+            }
+            self.patrol(cluster);
+            if Instant::now() >= time {
+                return true;
+            }
+        }
+    }
+
+    /// Tells a node that failed its users from surroundings that failed the run.
+    fn file(&mut self, error: ClusterError, what: &str) {
+        match error.is_crash() {
+            true => self.died.push(error.to_string()),
+            false => self.trouble.push(what.to_owned()),
+        }
+    }
+
     /// Notices nodes that have ended without being told.
     fn patrol(&mut self, cluster: &mut Cluster) {
         for node in 0..cluster.nodes().len() {
-            if let Some((exit, tail)) = cluster.node_mut(node).ended_by_itself() {
+            if let Some(crash) = cluster.node_mut(node).ended_by_itself() {
                 self.watch.set_down(node, true);
-                self.died.push(format!(
-                    "{} ended by itself with {exit}: {tail}",
-                    cluster.nodes()[node].name()
-                ));
+                self.died.push(crash.to_string());
             }
         }
     }
@@ -308,8 +347,7 @@ impl Journal {
     fn outputs(&self, folder: &RunFolder) -> Result<Outputs, Failure> {
         let journal = self.clone();
         let path = folder.file("latency.hlog");
-        let log =
-            File::create(&path).map_err(|source| crate::cluster::ClusterError::Folder { path, source })?;
+        let log = File::create(&path).map_err(|source| ClusterError::Folder { path, source })?;
         Ok(Outputs {
             history: HistoryTarget::Stream(Box::new(move |event| {
                 journal.append(event).map_err(std::io::Error::other)

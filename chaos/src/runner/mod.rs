@@ -179,9 +179,9 @@ async fn start_and_drive(
     manifest.nodes = manifest::nodes(&cluster);
     let result = drive::drive(scenario, options, folder, &mut cluster, interrupt, on_event).await;
     let addresses: Vec<String> = cluster.nodes().iter().map(|node| node.address()).collect();
-    let killed = cluster.shutdown().await;
+    let crashed = cluster.shutdown().await;
     let mut seen = result?;
-    seen.killed_at_end = killed;
+    seen.died.extend(crashed.iter().map(ToString::to_string));
     seen.still_listening = still_listening(&addresses).await;
     Ok(seen)
 }
