@@ -342,6 +342,51 @@ fn a_node_that_does_not_start_is_a_failure_of_the_surroundings() {
 }
 
 #[test]
+fn a_node_that_does_not_come_back_is_the_stores_failure() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let out = scratch.out().display().to_string();
+    let scenario = scratch.folder.path().join("damage.yaml");
+    let fault = "  - kill: { target: n1, at: 2s, for: 2s }\nchecks: { converges: 2s, recovers_within: 3s }\n";
+    fs::write(
+        &scenario,
+        format!("name: damage\nduration: 8s\nworkload: {{ rate: 300/s, clients: 16 }}\nfaults:\n{fault}"),
+    )
+    .unwrap();
+    let mut child = chaos(&["run", &scenario.display().to_string(), "--out", &out])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_line(&mut child, "injected: kill n1");
+    let segment = fs::read_dir(scratch.out().join("nodes/n1/data/wal"))
+        .unwrap()
+        .flatten()
+        .find_map(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.ends_with("1.seg"))
+                .then(|| entry.path())
+        });
+    let segment = segment.unwrap();
+    // Behind the header of the segment, in frames that were acknowledged long ago.
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[2 * 4096 + 100] ^= 0xff;
+    fs::write(&segment, bytes).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    let verdict = scratch.verdict();
+    let crashes = verdict
+        .checks
+        .iter()
+        .find(|check| check.name == "no_crashes")
+        .unwrap();
+    assert_eq!(crashes.status, CheckStatus::Liveness, "{}", crashes.detail);
+    assert!(crashes.detail.contains("exit code 6"), "{}", crashes.detail);
+    scratch.wait_until_gone();
+}
+
+#[test]
 fn saved_histories_are_judged_by_exit_code() {
     let histories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
     for (folder, code) in [("ok", 0), ("bad", 1)] {
