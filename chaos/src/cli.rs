@@ -5,6 +5,7 @@ mod list;
 mod run;
 mod up;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -96,7 +97,10 @@ fn watch_for_interrupt() -> std::io::Result<tokio::sync::watch::Receiver<bool>> 
             if sender.send_replace(true) {
                 std::process::exit(130);
             }
-            eprintln!("interrupted: healing and writing what there is; once more to give up at once");
+            let _ = writeln!(
+                std::io::stderr(),
+                "interrupted: healing and writing what there is; once more to give up at once"
+            );
         }
     });
     Ok(receiver)

@@ -307,6 +307,7 @@ fn odd_runs() -> Vec<(&'static str, Run)> {
                 phases: vec![],
                 faults: faults.clone(),
                 samples: samples.clone(),
+                final_reads_from: None,
             })
         })
     };

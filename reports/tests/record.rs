@@ -132,6 +132,7 @@ fn timeline() -> Timeline {
             digest: Some("ff".into()),
             incarnation: None,
         }],
+        final_reads_from: Some(8),
     }
 }
 

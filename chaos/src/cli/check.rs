@@ -1,10 +1,10 @@
 //! `chaos check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use reports::record::{CheckStatus, Nanos};
+use reports::record::{CheckStatus, Nanos, RunFolder};
 
 use super::USAGE;
 use crate::checker::{self, Options};
@@ -15,7 +15,7 @@ pub(super) struct CheckArgs {
     history: PathBuf,
 
     /// Reads that begin from this moment of the run on (such as 31.5s) are the last look at their keys; with it, lost
-    /// writes are looked for.
+    /// writes are looked for [default: as recorded in a run folder].
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     final_reads_from: Option<std::time::Duration>,
 
@@ -29,7 +29,8 @@ pub(super) fn main(arguments: &CheckArgs) -> ExitCode {
         true => arguments.history.join("history.jsonl"),
         false => arguments.history.clone(),
     };
-    let final_reads_from = arguments.final_reads_from.map(|from| from.as_nanos() as Nanos);
+    let given = arguments.final_reads_from.map(|from| from.as_nanos() as Nanos);
+    let final_reads_from = given.or_else(|| recorded(&arguments.history));
     let options = Options {
         final_reads_from,
         ..Options::default()
@@ -62,4 +63,10 @@ pub(super) fn main(arguments: &CheckArgs) -> ExitCode {
         }
     }
     ExitCode::from(verdict.outcome.exit_code())
+}
+
+/// When the last look at every key began, if this is the folder of a run that had one.
+fn recorded(folder: &Path) -> Option<Nanos> {
+    let timeline = RunFolder::open(folder).ok()?.read_timeline().ok()??;
+    timeline.final_reads_from
 }

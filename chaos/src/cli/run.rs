@@ -1,6 +1,6 @@
 //! `chaos run`.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -66,6 +66,13 @@ pub(super) fn main(arguments: RunArgs) -> ExitCode {
             }
         }
     }
+    if let Some(out) = arguments.out.as_ref().filter(|out| holds_something(out)) {
+        eprintln!(
+            "error: {} is not empty; name a new folder for the run",
+            out.display()
+        );
+        wrong = true;
+    }
     if wrong {
         return ExitCode::from(USAGE);
     }
@@ -86,6 +93,10 @@ pub(super) fn main(arguments: RunArgs) -> ExitCode {
     }
 }
 
+fn holds_something(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// Runs the scenarios one after the other; the most severe outcome counts.
 async fn run_all(
     arguments: &RunArgs,
@@ -96,15 +107,15 @@ async fn run_all(
     for (path, scenario) in scenarios {
         for warning in scenario.warnings() {
             let text = std::fs::read_to_string(path).unwrap_or_default();
-            eprintln!("{}", warning.render(&path.display().to_string(), &text));
+            tell(&warning.render(&path.display().to_string(), &text));
         }
         let options = options(arguments, path, scenario, scenarios.len())?;
-        eprintln!(
+        tell(&format!(
             "{}: {} (seed {})",
             scenario.name.value,
             options.folder.display(),
             options.seed
-        );
+        ));
         let screen = Screen::new(arguments.json);
         let result = run(scenario, &options, interrupt.clone(), &|event| screen.show(event)).await;
         screen.finish();
@@ -117,7 +128,7 @@ async fn run_all(
             .map_err(Into::into)
             .and_then(|result| present(&result, arguments.json))
         {
-            eprintln!("error: {}: {error}", scenario.name.value);
+            tell(&format!("error: {}: {error}", scenario.name.value));
             worst = worst.max(Outcome::Error);
         }
         if *interrupt.borrow() {
@@ -168,19 +179,32 @@ fn options(
     })
 }
 
-/// The result on standard output.
+/// The result on standard output. Whoever closed it has seen enough.
 fn present(result: &RunResult, json: bool) -> Result<(), Box<dyn std::error::Error>> {
     let folder = RunFolder::open(&result.folder)?;
     // A convenience for the next command; a file system without links is no failure.
     let _ = folder.mark_latest();
     let run = Run::read(&folder)?;
-    if json {
-        println!("{}", serde_json::to_string(&reports::summary_json(&run))?);
-        return Ok(());
+    let text = match json {
+        true => format!("{}\n", serde_json::to_string(&reports::summary_json(&run))?),
+        false => format!(
+            "{}report: {}\n",
+            reports::summary(&run),
+            result.folder.join("report.html").display()
+        ),
+    };
+    match io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| io::stdout().flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
-    print!("{}", reports::summary(&run));
-    println!("report: {}", result.folder.join("report.html").display());
-    Ok(())
+}
+
+/// A line on standard error. A run does not end because nobody reads it.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Shows how a run goes: a bar on a terminal, plain lines elsewhere.
@@ -240,14 +264,14 @@ impl Screen {
         let mut last = self.last_line.lock().expect("nobody panics while printing");
         if last.elapsed() >= PLAIN_EVERY {
             *last = Instant::now();
-            eprintln!("  {text}");
+            tell(&format!("  {text}"));
         }
     }
 
     fn line(&self, text: String) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => tell(&text),
         }
     }
 

@@ -9,6 +9,9 @@ mod probe;
 mod process;
 mod targets;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use loadgen::RunClock;
 use reports::record::{Evidence, FaultWindow, Recovery};
 
@@ -19,7 +22,9 @@ use crate::watch::Watch;
 pub use targets::Dice;
 
 /// The connections of probes are closed within this time.
-const PROBES_CLOSE: std::time::Duration = std::time::Duration::from_millis(20);
+const PROBES_CLOSE: Duration = Duration::from_millis(20);
+/// The proof of a fault takes no longer than this, nor than half of the fault.
+const PROOF_BUDGET: Duration = Duration::from_millis(1500);
 
 /// Injects and heals the faults of one run, one after the other.
 pub struct Injector {
@@ -111,7 +116,7 @@ impl Injector {
         let number = self.active.len();
         self.active.push(active);
         result?;
-        self.prove(cluster, number).await;
+        self.prove(cluster, number, fault.length).await;
         Ok(self.windows[window].label.clone())
     }
 
@@ -137,10 +142,13 @@ impl Injector {
     }
 
     /// Looks for the effect of a fault on links. Faults on processes have proven theirs already.
-    async fn prove(&mut self, cluster: &Cluster, active: usize) {
+    async fn prove(&mut self, cluster: &Cluster, active: usize, length: Duration) {
+        let others = self.active[..active].iter().flat_map(|other| &other.links);
+        let taken: BTreeSet<String> = others.map(|change| change.link.clone()).collect();
         let active = &mut self.active[active];
         if !active.links.is_empty() {
-            let found = probe::effects(cluster, active.action, &active.links).await;
+            let budget = (length / 2).min(PROOF_BUDGET);
+            let found = probe::effects(cluster, active.action, &active.links, &taken, budget).await;
             self.windows[active.window].evidence.extend(found);
             // What the probes' connections still say when they close is not the cluster's own traffic.
             tokio::time::sleep(PROBES_CLOSE).await;

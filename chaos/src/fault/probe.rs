@@ -3,17 +3,19 @@
 //! A probe is a connection of its own beside those of the nodes, so it shows what the link does to anybody. It asks for
 //! a status or makes a request that is refused, and changes nothing.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::raft::key_value_service_client::KeyValueServiceClient;
 use proto::raft::{GetClusterStatusRequest, PutRequest};
 use reports::record::Evidence;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tonic::transport::{Channel, Endpoint};
 
 use super::links::{Change, What};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Link};
 use crate::scenario::{Action, Mode};
 
 /// On a healthy loopback an answer takes a few milliseconds; silence for so long is silence.
@@ -21,28 +23,39 @@ const SILENCE: Duration = Duration::from_millis(400);
 /// So many links of a fault are probed.
 const LINKS_PROBED_MAX: usize = 2;
 
-/// Evidence that a fault on links is in force.
-pub(super) async fn effects(cluster: &Cluster, action: Action, changes: &[Change]) -> Vec<Evidence> {
-    let mut links: Vec<&Change> = Vec::new();
+/// Evidence that a fault on links is in force, looked for no longer than `budget`: the schedule waits meanwhile. `taken`
+/// are links that other faults hold as well; what a probe meets there could be their doing.
+pub(super) async fn effects(
+    cluster: &Cluster,
+    action: Action,
+    changes: &[Change],
+    taken: &BTreeSet<String>,
+    budget: Duration,
+) -> Vec<Evidence> {
+    let mut evidence = vec![read_back(cluster, changes).await];
+    let mut probes = JoinSet::new();
+    let mut links = BTreeSet::new();
     for change in changes {
-        if links.iter().all(|known| known.link != change.link) {
-            links.push(change);
+        // A link with a dead end answers nobody, whatever its proxy does.
+        let alive = cluster
+            .links()
+            .iter()
+            .any(|link| link.name == change.link && ends_are_alive(cluster, link));
+        if alive
+            && !taken.contains(&change.link)
+            && links.len() < LINKS_PROBED_MAX
+            && links.insert(&change.link)
+        {
+            probes.spawn(probe(change.clone(), action, budget));
         }
     }
-    let mut evidence = Vec::new();
-    let proxy_holds = read_back(cluster, changes).await;
-    evidence.push(proxy_holds);
-    // Links whose far end has no process answer nobody, whatever the proxy does: they prove nothing.
-    let alive = |change: &&&Change| {
-        let link = cluster.links().iter().find(|link| link.name == change.link);
-        link.is_some_and(|link| {
-            cluster.nodes()[link.to].pid().is_some() && !cluster.nodes()[link.to].is_paused()
-        })
-    };
-    for change in links.iter().filter(alive).take(LINKS_PROBED_MAX) {
-        evidence.push(probe(change, action).await);
-    }
+    evidence.extend(probes.join_all().await);
     evidence
+}
+
+fn ends_are_alive(cluster: &Cluster, link: &Link) -> bool {
+    let alive = |node: usize| cluster.nodes()[node].pid().is_some() && !cluster.nodes()[node].is_paused();
+    alive(link.to) && link.from.is_none_or(alive)
 }
 
 /// Whether every proxy says that it holds what it was told.
@@ -70,8 +83,9 @@ async fn read_back(cluster: &Cluster, changes: &[Change]) -> Evidence {
     }
 }
 
-async fn probe(change: &Change, action: Action) -> Evidence {
+async fn probe(change: Change, action: Action, budget: Duration) -> Evidence {
     let link = &change.link;
+    let silence = SILENCE.min(budget);
     match action {
         Action::Partition {
             mode: Mode::Refuse, ..
@@ -85,9 +99,9 @@ async fn probe(change: &Change, action: Action) -> Evidence {
                 effective: false,
             },
         },
-        Action::Partition { .. } => match status(change.address, SILENCE).await {
+        Action::Partition { .. } => match status(change.address, silence).await {
             Err(Unanswered::Silence) => Evidence {
-                what: format!("a request through {link} got no answer in {SILENCE:?}"),
+                what: format!("a request through {link} got no answer in {silence:?}"),
                 effective: true,
             },
             Err(Unanswered::Failure(why)) => failed(link, &why),
@@ -99,7 +113,7 @@ async fn probe(change: &Change, action: Action) -> Evidence {
         Action::Latency { delay, jitter } => {
             // There and back, each late by the delay, less what the jitter may take away.
             let least = 2 * delay.saturating_sub(jitter);
-            let limit = 8 * (delay + jitter) + 4 * SILENCE;
+            let limit = (8 * (delay + jitter) + 4 * SILENCE).min(budget);
             match status(change.address, limit).await {
                 Ok(took) => {
                     let what = format!(
@@ -110,11 +124,18 @@ async fn probe(change: &Change, action: Action) -> Evidence {
                         effective: took >= least,
                     }
                 }
+                // Two requests, one after the other, cannot be through yet.
+                Err(Unanswered::Silence) if limit < 2 * least => Evidence {
+                    what: format!(
+                        "a request through {link} is unanswered after {limit:.1?}, as {least:.1?} make it"
+                    ),
+                    effective: true,
+                },
                 Err(Unanswered::Silence) => failed(link, &format!("no answer in {limit:.1?}")),
                 Err(Unanswered::Failure(why)) => failed(link, &why),
             }
         }
-        Action::Bandwidth { bytes_per_second } => bandwidth(change, bytes_per_second).await,
+        Action::Bandwidth { bytes_per_second } => bandwidth(&change, bytes_per_second, budget).await,
         Action::Kill | Action::Stop | Action::Pause => unreachable!("faults on processes have no links"),
     }
 }
@@ -165,10 +186,10 @@ async fn connect(address: SocketAddr) -> Result<KeyValueServiceClient<Channel>, 
 }
 
 /// Sends a request that is certain to be refused, for its empty key, and large enough to take a while.
-async fn bandwidth(change: &Change, bytes_per_second: u64) -> Evidence {
+async fn bandwidth(change: &Change, bytes_per_second: u64, budget: Duration) -> Evidence {
     let bytes = (bytes_per_second / 4).clamp(1_000, 1_000_000);
     let least = Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64).mul_f64(0.5);
-    let limit = 20 * least + 4 * SILENCE;
+    let limit = (20 * least + 4 * SILENCE).min(budget);
     let sent = async {
         let mut client = connect(change.address).await?;
         client.get_cluster_status(GetClusterStatusRequest {}).await?;

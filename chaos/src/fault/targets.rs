@@ -35,7 +35,14 @@ impl Dice {
         match target {
             Target::All => everybody.collect(),
             Target::Node(number) => everybody.filter(|node| node + 1 == usize::from(number)).collect(),
-            Target::Random => vec![self.0.random_range(everybody)],
+            // Among those that run: a fault on a node that is down does nothing.
+            Target::Random => {
+                let running: Vec<usize> = everybody.filter(|node| nodes[*node].pid().is_some()).collect();
+                match running.len() {
+                    0 => Vec::new(),
+                    count => vec![running[self.0.random_range(0..count)]],
+                }
+            }
             // With the leader among them, where one is known: that is the side that hurts.
             Target::Minority | Target::Majority => {
                 let leader = watch.leader();

@@ -32,18 +32,21 @@ pub(super) fn judge(
         phases: phases(&seen.windows, seen.load.begins, end),
         faults: seen.windows.clone(),
         samples: seen.samples.clone(),
+        final_reads_from: seen.final_reads_from,
     };
     folder.write_timeline(&timeline)?;
 
     let mut checks = history_checks(scenario, &seen);
     checks.extend(node_checks(scenario, manifest, &seen));
-    checks.push(effective(&seen));
+    if !seen.windows.is_empty() {
+        checks.push(effective(&seen));
+    }
     checks.push(traffic(scenario, &seen, &timeline.phases, &writes));
     if let Some(within) = scenario
         .checks
         .recovers_within
         .deadline()
-        .filter(|_| !seen.interrupted)
+        .filter(|_| !seen.interrupted && !seen.windows.is_empty())
     {
         let nodes: Vec<String> = manifest.nodes.iter().map(|node| node.id.clone()).collect();
         let storm = recovery::Storm {
@@ -102,7 +105,9 @@ fn node_checks(scenario: &Scenario, manifest: &Manifest, seen: &Seen) -> Vec<Che
     if scenario.checks.one_leader_per_term {
         checks.push(checker::one_leader_per_term(&seen.samples));
     }
-    checks.push(checker::same_state(&seen.samples));
+    if manifest.nodes.len() > 1 {
+        checks.push(checker::same_state(&seen.samples));
+    }
     if let (Some(within), Some(from)) = (scenario.checks.converges.deadline(), seen.final_reads_from) {
         let nodes: Vec<String> = manifest.nodes.iter().map(|node| node.id.clone()).collect();
         checks.push(checker::converges(

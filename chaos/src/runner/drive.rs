@@ -62,13 +62,6 @@ pub(super) async fn drive(
     on_event: &(dyn Fn(RunEvent) + Send + Sync),
 ) -> Result<Seen, Failure> {
     let proxy_api = serve_api(cluster, options).await?;
-    let clock = RunClock::start();
-    let nodes: Vec<(String, String)> = cluster
-        .nodes()
-        .iter()
-        .map(|node| (node.name().to_owned(), node.address()))
-        .collect();
-    let (watch, watching) = Watch::start(&nodes, clock);
     let client_options = ClientOptions {
         timeout: scenario.workload.timeout.0,
         ..ClientOptions::default()
@@ -80,6 +73,14 @@ pub(super) async fn drive(
     }
     on_event(RunEvent::Ready { proxy_api });
 
+    // The run's time begins with its load.
+    let clock = RunClock::start();
+    let nodes: Vec<(String, String)> = cluster
+        .nodes()
+        .iter()
+        .map(|node| (node.name().to_owned(), node.address()))
+        .collect();
+    let (watch, watching) = Watch::start(&nodes, clock);
     let journal = Journal::create(folder)?;
     let outputs = journal.outputs(folder)?;
     let begin = Instant::now();
@@ -239,8 +240,10 @@ impl Storm<'_> {
                 return;
             }
             let fault = &plan[number];
+            let mut when = clock.now();
             let (done, result) = if inject {
                 let result = self.injector.inject(cluster, number, fault).await;
+                when = self.injector.injected_at(number).unwrap_or(when);
                 // An injection may have had to wait for a leader, or for its proof: the fault still lasts as long as asked.
                 let injected = self
                     .injector
@@ -263,10 +266,7 @@ impl Storm<'_> {
                     what
                 }
             };
-            on_event(RunEvent::Fault {
-                at: clock.now(),
-                what,
-            });
+            on_event(RunEvent::Fault { at: when, what });
         }
     }
 
@@ -387,7 +387,7 @@ async fn write_once(client: &Client, limit: Duration) -> bool {
 }
 
 /// Waits until somebody wants the run to end; for ever if nobody can any more.
-async fn wait_for(interrupt: &mut watch::Receiver<bool>) {
+pub(super) async fn wait_for(interrupt: &mut watch::Receiver<bool>) {
     if interrupt.wait_for(|wanted| *wanted).await.is_err() {
         std::future::pending::<()>().await;
     }

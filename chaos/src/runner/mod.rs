@@ -175,7 +175,12 @@ async fn start_and_drive(
         command: options.node_command.clone(),
         node_arguments: options.node_arguments.clone(),
     };
-    let mut cluster = Cluster::start(&spec, proxy).await?;
+    let mut wanted = interrupt.clone();
+    let mut cluster = tokio::select! {
+        cluster = Cluster::start(&spec, proxy) => cluster?,
+        // What was started by then dies with the future that started it.
+        _ = drive::wait_for(&mut wanted) => return Err(Failure::Interrupted),
+    };
     manifest.nodes = manifest::nodes(&cluster);
     let result = drive::drive(scenario, options, folder, &mut cluster, interrupt, on_event).await;
     let addresses: Vec<String> = cluster.nodes().iter().map(|node| node.address()).collect();

@@ -276,7 +276,8 @@ fn verdict(slowest: Option<(Nanos, &FaultWindow)>, unseen: &[&str], faults: usiz
         Some((took, window)) => {
             let (label, took, limit) = (&window.label, seconds(took), seconds(limit));
             let detail = format!(
-                "{faults} faults; the slowest recovery took {took} of {limit} allowed, after {label}"
+                "{faults} faults; counted from when a majority could serve, the slowest recovery took {took} of {limit} allowed, \
+                 after {label}"
             );
             (CheckStatus::Pass, detail)
         }

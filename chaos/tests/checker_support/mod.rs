@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 // Each test and the benchmark use another part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -13,6 +13,9 @@ pub struct Timeline {
     pub faults: Vec<FaultWindow>,
     /// Status of the nodes as polled, oldest first.
     pub samples: Vec<NodeSample>,
+    /// Reads that begin from here on are the last look at their keys; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_reads_from: Option<Nanos>,
 }
 
 /// A named stretch of the run.

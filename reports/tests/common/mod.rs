@@ -168,6 +168,7 @@ pub fn ten_minutes() -> Run {
                 .map(|n| fault("kill", n * 10 * SECOND, Some((n * 10 + 4) * SECOND)))
                 .collect(),
             samples: samples.collect(),
+            final_reads_from: Some(seconds * SECOND),
         }),
         verdict: Some(Verdict {
             outcome: Outcome::Pass,
