@@ -27,6 +27,9 @@ use crate::wal::{Wal, WalError, WalOptions, WalThread};
 const LINK_EVENTS_MAX: usize = 4096;
 /// Requests under way on one client connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Silence after which a connection is asked whether anybody is there, and the wait for its answer, which on a narrow
+/// link comes behind all the log entries that the peer sent before it.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(30));
 /// What remains open so long after the node has stopped is cut.
 const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -167,8 +170,8 @@ async fn serve(
         .initial_connection_window_size(8 << 20)
         .initial_stream_window_size(1 << 20)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .http2_keepalive_interval(Some(KEEP_ALIVE.0))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
         .add_service(KeyValueServiceServer::new(service))
         .add_service(peers)
         .add_service(health)

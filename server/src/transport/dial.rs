@@ -18,12 +18,16 @@ use crate::config::NodeName;
 use crate::raft::{Epoch, Message, NodeId};
 use crate::run::causes;
 
-/// Dialling and greeting together may take this long.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Dialling and greeting together may take this long: enough for a link with a round trip of half a second.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Waits between attempts double from the first to the second.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
-/// A connection on which nothing comes back for this long is given up; heartbeats flow far more often than that.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// A control connection on which nothing comes back for this long (silence, then an unanswered ping) is given up, and
+/// the link with it; heartbeats flow far more often than that.
+const KEEP_ALIVE_CONTROL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// On the connection of the log a ping waits behind all entries that were sent before it, which on a narrow link takes
+/// long and says nothing about the peer: the control connection tells whether that is alive.
+const KEEP_ALIVE_APPEND: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(30));
 
 /// Why a link could not be made or did not last.
 #[derive(Debug, thiserror::Error)]
@@ -134,8 +138,11 @@ async fn connect(
     address: &str,
     members: &Members,
 ) -> Result<(NodeId, Greeted, Greeted), LinkError> {
-    let (control_peer, control) = greet(slot, address, members, StreamClass::Control).await?;
-    let (append_peer, append) = greet(slot, address, members, StreamClass::Append).await?;
+    // Side by side: on a slow link each costs two round trips.
+    let ((control_peer, control), (append_peer, append)) = tokio::try_join!(
+        greet(slot, address, members, StreamClass::Control),
+        greet(slot, address, members, StreamClass::Append),
+    )?;
     assert_eq!(control_peer, append_peer, "a slot holds one name for ever");
     Ok((control_peer, control, append))
 }
@@ -146,13 +153,14 @@ async fn greet(
     members: &Members,
     class: StreamClass,
 ) -> Result<(NodeId, Greeted), LinkError> {
+    let (interval, timeout) = keep_alive(class);
     let channel = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(HANDSHAKE_TIMEOUT)
         .tcp_nodelay(true)
         .initial_connection_window_size(8 << 20)
         .initial_stream_window_size(4 << 20)
-        .http2_keep_alive_interval(KEEP_ALIVE.0)
-        .keep_alive_timeout(KEEP_ALIVE.1)
+        .http2_keep_alive_interval(interval)
+        .keep_alive_timeout(timeout)
         .keep_alive_while_idle(true)
         .connect()
         .await?;
@@ -188,6 +196,14 @@ async fn greet(
         return Err(LinkError::NotMet);
     }
     Ok((peer, Greeted { queue, answers }))
+}
+
+/// After how much silence to ask whether the other side is there, and how long to wait for its answer.
+fn keep_alive(class: StreamClass) -> (Duration, Duration) {
+    match class {
+        StreamClass::Append => KEEP_ALIVE_APPEND,
+        _ => KEEP_ALIVE_CONTROL,
+    }
 }
 
 /// Hands answers to the node until the stream ends; says why it did.
