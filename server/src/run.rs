@@ -20,7 +20,9 @@ use crate::disk::OsDisk;
 use crate::grpc::KeyValues;
 use crate::node::{Driver, Handle, Parts, REQUESTS_MAX, TICK};
 use crate::raft::{Config, Core};
-use crate::transport::{LinkEvent, Members, MembersError, PeerEndpoint, dial_forever};
+use crate::transport::{
+    IdentityError, LinkEvent, Members, MembersError, PeerEndpoint, dial_forever, forget_without_log, store_id,
+};
 use crate::wal::{Wal, WalError, WalOptions, WalThread};
 
 /// Events of the links that may wait for the node; whoever brings more waits.
@@ -53,7 +55,7 @@ pub enum NodeError {
     /// The log cannot be opened, or has failed.
     #[error("{0}")]
     Log(#[from] WalError),
-    /// The names of the peers cannot be read or kept.
+    /// The number of the store or the names of the peers cannot be read or kept.
     #[error("{0}")]
     Members(String),
     /// The server's transport failed.
@@ -81,6 +83,7 @@ pub async fn run(
 ) -> Result<(), NodeError> {
     args.check().map_err(NodeError::Usage)?;
     let data_dir = args.data_dir();
+    forget_without_log(&data_dir).map_err(identity_unknown)?;
     let (wal, recovered, found) = Wal::open(Arc::new(OsDisk), &data_dir.join("wal"), wal_options(&args))?;
     if let Some(cut) = &found.cut {
         tracing::warn!(file = %cut.path.display(), bytes = cut.bytes, "cut an unfinished write off the log: {}", cut.reason);
@@ -257,12 +260,17 @@ fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionSe
 }
 
 fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Members>, NodeError> {
-    Members::open(&args.node_id.0, incarnation, &args.peers, data_dir)
+    let store_id = store_id(data_dir, random()).map_err(identity_unknown)?;
+    Members::open(&args.node_id.0, incarnation, store_id, &args.peers, data_dir)
         .map(Arc::new)
         .map_err(|error| match error {
-            MembersError::Disk { .. } => NodeError::Members(error.to_string()),
+            MembersError::Disk { .. } | MembersError::Damaged { .. } => NodeError::Members(error.to_string()),
             _ => NodeError::Usage(error.to_string()),
         })
+}
+
+fn identity_unknown(error: IdentityError) -> NodeError {
+    NodeError::Members(format!("{error}{}", causes(&error)))
 }
 
 fn wal_options(args: &Args) -> WalOptions {

@@ -12,7 +12,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::Link;
 use super::frames::Frames;
-use super::members::{Members, MembersError};
+use super::members::{Introduction, Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
 use crate::config::NodeName;
 use crate::raft::{Epoch, Message, NodeId};
@@ -47,8 +47,10 @@ enum LinkError {
     Broken(Status),
     #[error("it sent a message that makes no sense ({}); run the same release everywhere", .0.message())]
     Nonsense(Status),
-    #[error("{0}")]
+    #[error(transparent)]
     Members(#[from] MembersError),
+    #[error("another process has taken the place of the one at this address")]
+    Replaced,
     #[error("the stream ended")]
     Ended,
 }
@@ -57,7 +59,7 @@ impl LinkError {
     /// Whether waiting will not help: somebody has to correct something.
     fn needs_a_person(&self) -> bool {
         match self {
-            LinkError::Members(_) => true,
+            LinkError::Members(error) => !matches!(error, MembersError::Late { .. }),
             LinkError::Refused(status) => {
                 matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
             }
@@ -70,6 +72,8 @@ impl LinkError {
 struct Greeted {
     queue: mpsc::Sender<Message>,
     answers: Streaming<Frame>,
+    /// The process that answered.
+    incarnation: u64,
 }
 
 /// Dials the peer at `slot` again and again. Ends when nobody listens to `events` any more.
@@ -84,15 +88,15 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
                 delay = RETRY_DELAYS.0;
                 complaint.clear();
                 let link = Link {
-                    control: control.queue,
-                    append: append.queue,
+                    control: control.queue.clone(),
+                    append: append.queue.clone(),
                 };
                 if events.send(LinkEvent::Up { peer, epoch, link }).await.is_err() {
                     return;
                 }
                 let error = tokio::select! {
-                    error = forward(peer, epoch, control.answers, &events) => error,
-                    error = forward(peer, epoch, append.answers, &events) => error,
+                    error = forward(peer, epoch, control, &members, &events) => error,
+                    error = forward(peer, epoch, append, &members, &events) => error,
                 };
                 if events.send(LinkEvent::Down { peer, epoch }).await.is_err() {
                     return;
@@ -102,7 +106,10 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
             Ok(Err(error)) => error,
             Err(_) => LinkError::Timeout,
         };
-        complain(&address, &error, &mut complaint);
+        match &error {
+            LinkError::Members(error) if members.report(error) => {}
+            error => complain(&address, error, &mut complaint),
+        }
         if events.is_closed() {
             return;
         }
@@ -171,6 +178,7 @@ async fn greet(
         voters: members.voters() as u32,
         incarnation: members.incarnation,
         class: class.into(),
+        store_id: members.store_id,
     };
     let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let first = Frame {
@@ -186,16 +194,27 @@ async fn greet(
     let first = answers.message().await.map_err(LinkError::Refused)?;
     let welcome = first
         .and_then(|frame| frame.welcome)
+        .filter(|welcome| welcome.store_id != 0)
         .ok_or(LinkError::NoWelcome)?;
     welcome
         .node_id
         .parse::<NodeName>()
         .map_err(|_| LinkError::NoWelcome)?;
-    let peer = members.introduce(slot, &welcome.node_id, welcome.incarnation)?;
+    let peer = Introduction {
+        name: &welcome.node_id,
+        store_id: welcome.store_id,
+        incarnation: welcome.incarnation,
+    };
+    let peer = members.introduce(slot, peer)?;
     if !welcome.accepted {
         return Err(LinkError::NotMet);
     }
-    Ok((peer, Greeted { queue, answers }))
+    let greeted = Greeted {
+        queue,
+        answers,
+        incarnation: welcome.incarnation,
+    };
+    Ok((peer, greeted))
 }
 
 /// After how much silence to ask whether the other side is there, and how long to wait for its answer.
@@ -210,17 +229,21 @@ fn keep_alive(class: StreamClass) -> (Duration, Duration) {
 async fn forward(
     peer: NodeId,
     epoch: Epoch,
-    mut answers: Streaming<Frame>,
+    mut greeted: Greeted,
+    members: &Members,
     events: &mpsc::Sender<LinkEvent>,
 ) -> LinkError {
     loop {
-        let frame = match answers.message().await {
+        let frame = match greeted.answers.message().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return LinkError::Ended,
             // Said by the peer itself about what it was sent.
             Err(status) if status.code() == Code::InvalidArgument => return LinkError::Refused(status),
             Err(status) => return LinkError::Broken(status),
         };
+        if !members.is_current(peer, greeted.incarnation) {
+            return LinkError::Replaced;
+        }
         let messages = match frame.messages.into_iter().map(convert::from_wire).collect() {
             Ok(messages) => messages,
             Err(status) => return LinkError::Nonsense(status),
