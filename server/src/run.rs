@@ -45,7 +45,7 @@ pub enum NodeError {
     #[error("port {} on {} is in use; stop that process or choose another --port", .0.port(), .0.ip())]
     PortInUse(SocketAddr),
     /// The address cannot be listened on for another reason.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -53,13 +53,13 @@ pub enum NodeError {
         source: io::Error,
     },
     /// The log cannot be opened, or has failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Log(#[from] WalError),
     /// The number of the store or the names of the peers cannot be read or kept.
     #[error("{0}")]
     Members(String),
     /// The server's transport failed.
-    #[error("cannot serve: {0}")]
+    #[error("cannot serve")]
     Serve(#[from] tonic::transport::Error),
 }
 
@@ -264,7 +264,9 @@ fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Me
     Members::open(&args.node_id.0, incarnation, store_id, &args.peers, data_dir)
         .map(Arc::new)
         .map_err(|error| match error {
-            MembersError::Disk { .. } | MembersError::Damaged { .. } => NodeError::Members(error.to_string()),
+            MembersError::Disk { .. } | MembersError::Damaged { .. } => {
+                NodeError::Members(format!("{error}{}", causes(&error)))
+            }
             _ => NodeError::Usage(error.to_string()),
         })
 }
@@ -323,4 +325,52 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::wal::Corruption;
+
+    fn said(error: &NodeError) -> String {
+        format!("{error}{}", causes(error))
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let denied = || io::Error::other("permission denied");
+        let corrupt = WalError::Corrupt(Box::new(Corruption {
+            path: PathBuf::from("/d/wal/1"),
+            offset_bytes: 5,
+            frame: 1,
+            index_first: 1,
+            index_last: None,
+            what: "permission denied".to_owned(),
+        }));
+        let errors = [
+            NodeError::Log(corrupt),
+            NodeError::Log(WalError::Io {
+                action: "sync",
+                path: PathBuf::from("/d/wal/1"),
+                source: denied(),
+            }),
+            NodeError::Listen {
+                address: SocketAddr::from(([127, 0, 0, 1], 1)),
+                source: denied(),
+            },
+            identity_unknown(IdentityError::Disk {
+                action: "write",
+                path: PathBuf::from("/d/identity"),
+                source: denied(),
+            }),
+        ];
+        for error in errors {
+            let said = said(&error);
+            assert_eq!(said.matches("permission denied").count(), 1, "{said}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use super::frames::{Answers, Frames};
 use super::members::{Introduction, Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
 use crate::raft::{Message, NodeId};
+use crate::run::causes;
 
 /// Takes in the streams that peers open.
 pub(crate) struct PeerEndpoint {
@@ -77,7 +78,7 @@ impl PeerEndpoint {
         }
         let known = members.recognise(peer).map_err(|error| {
             members.report(&error);
-            let text = format!("{}: {error}", members.own_name);
+            let text = format!("{}: {error}{}", members.own_name, causes(&error));
             match error {
                 // Passes by itself.
                 MembersError::Late { .. } => Status::aborted(text),

@@ -102,7 +102,7 @@ pub(crate) enum MembersError {
     Late { name: String },
     #[error("{} is damaged: {line:?} is no node with its store; restore this file from a copy of the disk", path.display())]
     Damaged { path: PathBuf, line: String },
-    #[error("cannot keep the names of the peers in {path}: {source}")]
+    #[error("cannot keep the names of the peers in {}", path.display())]
     Disk { path: PathBuf, source: io::Error },
 }
 

@@ -83,7 +83,7 @@ pub enum WalError {
     #[error("bad log options: {0}")]
     Options(&'static str),
     /// A request breaks the rules of the log. A bug of the caller; nothing of it was written.
-    #[error("request {seq} to the log is out of order, a bug: {source}")]
+    #[error("request {seq} to the log is out of order, a bug")]
     Misuse {
         /// Its number.
         seq: u64,
