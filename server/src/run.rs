@@ -13,7 +13,7 @@ use proto::raft::key_value_service_server::KeyValueServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::config::Args;
 use crate::disk::OsDisk;
@@ -21,7 +21,7 @@ use crate::grpc::KeyValues;
 use crate::node::{Driver, Handle, Parts, REQUESTS_MAX, TICK};
 use crate::raft::{Config, Core};
 use crate::transport::{
-    IdentityError, LinkEvent, Members, MembersError, PeerEndpoint, dial_forever, forget_without_log, store_id,
+    IdentityError, Members, MembersError, PeerEndpoint, dial_forever, forget_without_log, store_id,
 };
 use crate::wal::{Wal, WalError, WalOptions, WalThread};
 
@@ -135,41 +135,74 @@ pub async fn run(
     let own_address = own_address(address);
     let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
     listening(address);
-    let served = serve(
+    let serving = Serving {
         listener,
         service,
-        members,
-        link_events,
+        peers: PeerEndpoint::new(members, link_events),
         leader_known,
         node,
         driver,
-        stop,
-    )
-    .await;
+    };
+    let served = serving.until(stop).await;
     dialling.iter().for_each(|task| task.abort());
     served
 }
 
-/// Serves until `stop`, or until the log fails.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of a node meet here and nowhere else"
-)]
-async fn serve(
+/// The parts of a node that meet when it serves.
+struct Serving {
     listener: TcpListener,
     service: KeyValues,
-    members: Arc<Members>,
-    link_events: mpsc::Sender<LinkEvent>,
+    peers: PeerEndpoint,
     leader_known: watch::Receiver<bool>,
     node: Handle,
     driver: Driver,
-    stop: impl Future<Output = ()>,
-) -> Result<(), NodeError> {
-    let (health_reporter, health) = tonic_health::server::health_reporter();
-    let reporting = tokio::spawn(report_health(health_reporter, leader_known));
-    let peers = PeerServiceServer::new(PeerEndpoint::new(members, link_events))
-        .max_decoding_message_size(crate::FRAME_BYTES_MAX);
-    let server = Server::builder()
+}
+
+impl Serving {
+    /// Serves until `stop`, or until the log fails.
+    async fn until(self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let (close, closed) = watch::channel(false);
+        let (health_reporter, health) = tonic_health::server::health_reporter();
+        let reporting = tokio::spawn(report_health(health_reporter, self.leader_known));
+        let router = router(self.service, self.peers).add_service(health);
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, wait_until(closed)));
+
+        let mut running = tokio::spawn(self.driver.run());
+        let (mut ended, mut served) = (None, None);
+        tokio::select! {
+            result = &mut running => ended = Some(result),
+            result = &mut serving => served = Some(result),
+            () = stop => {}
+        }
+        self.node.stop();
+        let _ = close.send(true);
+        // Requests in hand are answered while the node finishes; the streams of peers end with it.
+        let ended = match ended {
+            Some(ended) => ended,
+            None => running.await,
+        };
+        if served.is_none() {
+            served = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await.ok();
+        }
+        serving.abort();
+        reporting.abort();
+        match ended {
+            Ok(result) => result?,
+            // A broken invariant of ours: let it end the process as panics do, with its message already printed.
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+        match served {
+            Some(Ok(Err(error))) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every service but health.
+fn router(service: KeyValues, peers: PeerEndpoint) -> Router {
+    let peers = PeerServiceServer::new(peers).max_decoding_message_size(crate::FRAME_BYTES_MAX);
+    Server::builder()
         .initial_connection_window_size(8 << 20)
         .initial_stream_window_size(1 << 20)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
@@ -177,41 +210,8 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
         .add_service(KeyValueServiceServer::new(service))
         .add_service(peers)
-        .add_service(health)
         .add_service(reflection_v1())
-        .add_service(reflection_v1alpha());
-    let (close, closed) = watch::channel(false);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let mut serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, wait_until(closed)));
-
-    let mut running = tokio::spawn(driver.run());
-    let (mut ended, mut served) = (None, None);
-    tokio::select! {
-        result = &mut running => ended = Some(result),
-        result = &mut serving => served = Some(result),
-        () = stop => {}
-    }
-    node.stop();
-    let _ = close.send(true);
-    // Requests in hand are answered while the node finishes; the streams of peers end with it.
-    let ended = match ended {
-        Some(ended) => ended,
-        None => running.await,
-    };
-    if served.is_none() {
-        served = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await.ok();
-    }
-    serving.abort();
-    reporting.abort();
-    match ended {
-        Ok(result) => result?,
-        // A broken invariant of ours: let it end the process as panics do, with its message already printed.
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
-    match served {
-        Some(Ok(Err(error))) => Err(error.into()),
-        _ => Ok(()),
-    }
+        .add_service(reflection_v1alpha())
 }
 
 async fn wait_until(mut flag: watch::Receiver<bool>) {
