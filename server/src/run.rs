@@ -13,20 +13,25 @@ use proto::raft::key_value_service_server::KeyValueServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::config::Args;
 use crate::disk::OsDisk;
 use crate::grpc::KeyValues;
 use crate::node::{Driver, Handle, Parts, REQUESTS_MAX, TICK};
 use crate::raft::{Config, Core};
-use crate::transport::{LinkEvent, Members, MembersError, PeerEndpoint, dial_forever};
+use crate::transport::{
+    IdentityError, Members, MembersError, PeerEndpoint, dial_forever, forget_without_log, store_id,
+};
 use crate::wal::{Wal, WalError, WalOptions, WalThread};
 
 /// Events of the links that may wait for the node; whoever brings more waits.
 const LINK_EVENTS_MAX: usize = 4096;
 /// Requests under way on one client connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Silence after which a connection is asked whether anybody is there, and the wait for its answer, which on a narrow
+/// link comes behind all the log entries that the peer sent before it.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(30));
 /// What remains open so long after the node has stopped is cut.
 const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -40,7 +45,7 @@ pub enum NodeError {
     #[error("port {} on {} is in use; stop that process or choose another --port", .0.port(), .0.ip())]
     PortInUse(SocketAddr),
     /// The address cannot be listened on for another reason.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -48,13 +53,13 @@ pub enum NodeError {
         source: io::Error,
     },
     /// The log cannot be opened, or has failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Log(#[from] WalError),
-    /// The names of the peers cannot be read or kept.
+    /// The number of the store or the names of the peers cannot be read or kept.
     #[error("{0}")]
     Members(String),
     /// The server's transport failed.
-    #[error("cannot serve: {0}")]
+    #[error("cannot serve")]
     Serve(#[from] tonic::transport::Error),
 }
 
@@ -78,6 +83,7 @@ pub async fn run(
 ) -> Result<(), NodeError> {
     args.check().map_err(NodeError::Usage)?;
     let data_dir = args.data_dir();
+    forget_without_log(&data_dir).map_err(identity_unknown)?;
     let (wal, recovered, found) = Wal::open(Arc::new(OsDisk), &data_dir.join("wal"), wal_options(&args))?;
     if let Some(cut) = &found.cut {
         tracing::warn!(file = %cut.path.display(), bytes = cut.bytes, "cut an unfinished write off the log: {}", cut.reason);
@@ -129,83 +135,83 @@ pub async fn run(
     let own_address = own_address(address);
     let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
     listening(address);
-    let served = serve(
+    let serving = Serving {
         listener,
         service,
-        members,
-        link_events,
+        peers: PeerEndpoint::new(members, link_events),
         leader_known,
         node,
         driver,
-        stop,
-    )
-    .await;
+    };
+    let served = serving.until(stop).await;
     dialling.iter().for_each(|task| task.abort());
     served
 }
 
-/// Serves until `stop`, or until the log fails.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of a node meet here and nowhere else"
-)]
-async fn serve(
+/// The parts of a node that meet when it serves.
+struct Serving {
     listener: TcpListener,
     service: KeyValues,
-    members: Arc<Members>,
-    link_events: mpsc::Sender<LinkEvent>,
+    peers: PeerEndpoint,
     leader_known: watch::Receiver<bool>,
     node: Handle,
     driver: Driver,
-    stop: impl Future<Output = ()>,
-) -> Result<(), NodeError> {
-    let (health_reporter, health) = tonic_health::server::health_reporter();
-    let reporting = tokio::spawn(report_health(health_reporter, leader_known));
-    let peers = PeerServiceServer::new(PeerEndpoint::new(members, link_events))
-        .max_decoding_message_size(crate::FRAME_BYTES_MAX);
-    let server = Server::builder()
+}
+
+impl Serving {
+    /// Serves until `stop`, or until the log fails.
+    async fn until(self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let (close, closed) = watch::channel(false);
+        let (health_reporter, health) = tonic_health::server::health_reporter();
+        let reporting = tokio::spawn(report_health(health_reporter, self.leader_known));
+        let router = router(self.service, self.peers).add_service(health);
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, wait_until(closed)));
+
+        let mut running = tokio::spawn(self.driver.run());
+        let (mut ended, mut served) = (None, None);
+        tokio::select! {
+            result = &mut running => ended = Some(result),
+            result = &mut serving => served = Some(result),
+            () = stop => {}
+        }
+        self.node.stop();
+        let _ = close.send(true);
+        // Requests in hand are answered while the node finishes; the streams of peers end with it.
+        let ended = match ended {
+            Some(ended) => ended,
+            None => running.await,
+        };
+        if served.is_none() {
+            served = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await.ok();
+        }
+        serving.abort();
+        reporting.abort();
+        match ended {
+            Ok(result) => result?,
+            // A broken invariant of ours: let it end the process as panics do, with its message already printed.
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+        match served {
+            Some(Ok(Err(error))) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every service but health.
+fn router(service: KeyValues, peers: PeerEndpoint) -> Router {
+    let peers = PeerServiceServer::new(peers).max_decoding_message_size(crate::FRAME_BYTES_MAX);
+    Server::builder()
         .initial_connection_window_size(8 << 20)
         .initial_stream_window_size(1 << 20)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .http2_keepalive_interval(Some(KEEP_ALIVE.0))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
         .add_service(KeyValueServiceServer::new(service))
         .add_service(peers)
-        .add_service(health)
         .add_service(reflection_v1())
-        .add_service(reflection_v1alpha());
-    let (close, closed) = watch::channel(false);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let mut serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, wait_until(closed)));
-
-    let mut running = tokio::spawn(driver.run());
-    let (mut ended, mut served) = (None, None);
-    tokio::select! {
-        result = &mut running => ended = Some(result),
-        result = &mut serving => served = Some(result),
-        () = stop => {}
-    }
-    node.stop();
-    let _ = close.send(true);
-    // Requests in hand are answered while the node finishes; the streams of peers end with it.
-    let ended = match ended {
-        Some(ended) => ended,
-        None => running.await,
-    };
-    if served.is_none() {
-        served = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await.ok();
-    }
-    serving.abort();
-    reporting.abort();
-    match ended {
-        Ok(result) => result?,
-        // A broken invariant of ours: let it end the process as panics do, with its message already printed.
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
-    match served {
-        Some(Ok(Err(error))) => Err(error.into()),
-        _ => Ok(()),
-    }
+        .add_service(reflection_v1alpha())
 }
 
 async fn wait_until(mut flag: watch::Receiver<bool>) {
@@ -254,12 +260,19 @@ fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionSe
 }
 
 fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Members>, NodeError> {
-    Members::open(&args.node_id.0, incarnation, &args.peers, data_dir)
+    let store_id = store_id(data_dir, random()).map_err(identity_unknown)?;
+    Members::open(&args.node_id.0, incarnation, store_id, &args.peers, data_dir)
         .map(Arc::new)
         .map_err(|error| match error {
-            MembersError::Disk { .. } => NodeError::Members(error.to_string()),
+            MembersError::Disk { .. } | MembersError::Damaged { .. } => {
+                NodeError::Members(format!("{error}{}", causes(&error)))
+            }
             _ => NodeError::Usage(error.to_string()),
         })
+}
+
+fn identity_unknown(error: IdentityError) -> NodeError {
+    NodeError::Members(format!("{error}{}", causes(&error)))
 }
 
 fn wal_options(args: &Args) -> WalOptions {
@@ -312,4 +325,52 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::wal::Corruption;
+
+    fn said(error: &NodeError) -> String {
+        format!("{error}{}", causes(error))
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let denied = || io::Error::other("permission denied");
+        let corrupt = WalError::Corrupt(Box::new(Corruption {
+            path: PathBuf::from("/d/wal/1"),
+            offset_bytes: 5,
+            frame: 1,
+            index_first: 1,
+            index_last: None,
+            what: "permission denied".to_owned(),
+        }));
+        let errors = [
+            NodeError::Log(corrupt),
+            NodeError::Log(WalError::Io {
+                action: "sync",
+                path: PathBuf::from("/d/wal/1"),
+                source: denied(),
+            }),
+            NodeError::Listen {
+                address: SocketAddr::from(([127, 0, 0, 1], 1)),
+                source: denied(),
+            },
+            identity_unknown(IdentityError::Disk {
+                action: "write",
+                path: PathBuf::from("/d/identity"),
+                source: denied(),
+            }),
+        ];
+        for error in errors {
+            let said = said(&error);
+            assert_eq!(said.matches("permission denied").count(), 1, "{said}");
+        }
+    }
 }

@@ -142,7 +142,8 @@ async fn a_damaged_log_is_reported_and_left_as_it_is() {
         .unwrap();
     // The frame that holds the damaged byte, or the byte itself.
     assert!(offset <= at && at - offset <= 4096, "{offset} for {at}: {said}");
-    assert!(said.contains("What to do: restore this file"), "{said}");
+    assert_eq!(said.matches("What to do: restore this file").count(), 1, "{said}");
+    assert!(said.contains("an emptied node is refused by its peers"), "{said}");
     assert_eq!(contents(&data_dir), before, "nothing was changed");
 }
 
@@ -253,18 +254,19 @@ async fn a_node_survives_what_strangers_say_to_it() {
     let mut node = Node::start("node1", &dir.path().join("node1"), &flags(&line));
     let port = node.port().await;
     let hello = Hello {
-        protocol_version: 1,
+        protocol_version: 2,
         node_id: "node2".into(),
         expected_node_id: "node1".into(),
         voters: 2,
         incarnation: 1,
         class: StreamClass::Control.into(),
+        store_id: 5,
     };
     assert_eq!(greet(port, None, None).await.code(), Code::InvalidArgument);
     for (wrong, told) in [
         (
             Hello {
-                protocol_version: 2,
+                protocol_version: 1,
                 ..hello.clone()
             },
             "run the same release everywhere",
@@ -295,18 +297,30 @@ async fn a_node_survives_what_strangers_say_to_it() {
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert!(status.message().contains(told), "{status}");
     }
+    let nobodys = Hello {
+        store_id: 0,
+        ..hello.clone()
+    };
+    assert_eq!(
+        greet(port, Some(nobodys), None).await.code(),
+        Code::InvalidArgument
+    );
     // The highest term there is would leave no term for the next election.
     let last = Heartbeat {
         term: u64::MAX,
         commit: u64::MAX,
         read_seq: 0,
     };
-    let status = greet(port, Some(hello), Some(last)).await;
+    let status = greet(port, Some(hello.clone()), Some(last)).await;
     assert_eq!(
         status.code(),
         Code::InvalidArgument,
         "it is told, and the stream ends: {status}"
     );
+    let emptied = Hello { store_id: 6, ..hello };
+    let status = greet(port, Some(emptied), None).await;
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("another store"), "{status}");
     node.log_contains("a message that makes no sense").await;
     let status = client(port)
         .get_cluster_status(timed(GetClusterStatusRequest {}))

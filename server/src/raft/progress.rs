@@ -20,6 +20,13 @@ pub(super) struct Progress {
     pub(super) ticks_silent: u32,
     /// Heartbeats answered since appends were last acknowledged, while some are under way.
     heartbeats_unmatched: u32,
+    /// So many of them mean that the appends were lost. Grows with every time that was believed, because on a narrow
+    /// link they were only slow, and what is sent again stands in the way of everything else.
+    patience_heartbeats: u32,
+    /// Whether the next answer to a heartbeat counts: one for each beat of the clock, however many read rounds there are.
+    heartbeat_due: bool,
+    /// Weight of appends that may be under way: little until the link has shown what it carries.
+    window_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -34,8 +41,14 @@ enum Mode {
     },
 }
 
-/// So many answered heartbeats without an acknowledged append mean that the appends were lost.
-const HEARTBEATS_UNMATCHED_MAX: u32 = 10;
+/// First and longest patience, in answered heartbeats: with the usual 30 ms between them about 1 s and 30 s.
+const PATIENCE_HEARTBEATS: (u32, u32) = (34, 1000);
+
+/// The window after a probe. It doubles with every acknowledgement that brings news.
+const WINDOW_BYTES_START: usize = 64 << 10;
+
+/// Entries in a probe weigh no more, unless a single one does: it may have to be repeated.
+const PROBE_BYTES_MAX: usize = 16 << 10;
 
 impl Progress {
     /// A follower of which nothing is known; the leader's log ends at `last`.
@@ -47,6 +60,9 @@ impl Progress {
             read_seq: 0,
             ticks_silent: 0,
             heartbeats_unmatched: 0,
+            patience_heartbeats: PATIENCE_HEARTBEATS.0,
+            heartbeat_due: false,
+            window_bytes: WINDOW_BYTES_START,
         }
     }
 
@@ -64,7 +80,17 @@ impl Progress {
     pub(super) fn may_send(&self, messages_max: usize, bytes_max: usize) -> bool {
         match &self.mode {
             Mode::Probe { waiting } => !waiting,
-            Mode::Replicate { under_way, bytes } => under_way.len() < messages_max && *bytes < bytes_max,
+            Mode::Replicate { under_way, bytes } => {
+                under_way.len() < messages_max && *bytes < bytes_max.min(self.window_bytes)
+            }
+        }
+    }
+
+    /// What the entries of the next append may weigh, if `bytes_max` is the most that any may.
+    pub(super) fn append_bytes_max(&self, bytes_max: usize) -> usize {
+        match self.mode {
+            Mode::Probe { .. } => bytes_max.min(PROBE_BYTES_MAX),
+            Mode::Replicate { .. } => bytes_max.min(self.window_bytes),
         }
     }
 
@@ -100,6 +126,9 @@ impl Progress {
                 };
             }
             Mode::Replicate { under_way, bytes } => {
+                if news {
+                    self.window_bytes = self.window_bytes.saturating_mul(2);
+                }
                 while under_way.front().is_some_and(|(last, _)| *last <= self.matched) {
                     *bytes -= under_way.pop_front().map_or(0, |(_, weight)| weight);
                 }
@@ -117,25 +146,40 @@ impl Progress {
         };
         if open {
             self.next = hint.min(rejected.saturating_sub(1)).max(self.matched) + 1;
-            self.mode = Mode::Probe { waiting: false };
+            self.probe_again();
         }
         open
     }
 
+    /// A heartbeat is sent because it is time for one.
+    pub(super) fn heartbeat_due(&mut self) {
+        self.heartbeat_due = true;
+    }
+
     /// A heartbeat was answered. Appends that stay unanswered for long were lost: start over from what is known.
     pub(super) fn heartbeat_answered(&mut self) {
-        match &mut self.mode {
-            Mode::Probe { waiting } => *waiting = false,
-            Mode::Replicate { under_way, .. } if under_way.is_empty() => self.heartbeats_unmatched = 0,
-            Mode::Replicate { .. } => {
-                self.heartbeats_unmatched += 1;
-                if self.heartbeats_unmatched >= HEARTBEATS_UNMATCHED_MAX {
-                    self.heartbeats_unmatched = 0;
-                    self.next = self.matched + 1;
-                    self.mode = Mode::Probe { waiting: false };
-                }
-            }
+        let under_way = match &self.mode {
+            Mode::Probe { waiting } => *waiting,
+            Mode::Replicate { under_way, .. } => !under_way.is_empty(),
+        };
+        if !under_way {
+            self.heartbeats_unmatched = 0;
+            return;
         }
+        self.heartbeats_unmatched += u32::from(std::mem::take(&mut self.heartbeat_due));
+        if self.heartbeats_unmatched >= self.patience_heartbeats {
+            self.patience_heartbeats = (self.patience_heartbeats * 2).min(PATIENCE_HEARTBEATS.1);
+            if matches!(self.mode, Mode::Replicate { .. }) {
+                self.next = self.matched + 1;
+            }
+            self.probe_again();
+        }
+    }
+
+    fn probe_again(&mut self) {
+        self.heartbeats_unmatched = 0;
+        self.window_bytes = WINDOW_BYTES_START;
+        self.mode = Mode::Probe { waiting: false };
     }
 }
 
@@ -184,16 +228,73 @@ mod tests {
         assert_eq!(progress.next, 5);
     }
 
+    /// Answers heartbeats until the appends under way are believed to be lost; says how many it took.
+    fn lose_patience(progress: &mut Progress) -> u32 {
+        for beats in 1..=PATIENCE_HEARTBEATS.1 {
+            progress.heartbeat_due();
+            progress.heartbeat_answered();
+            if progress.may_send(1, 1) {
+                return beats;
+            }
+        }
+        panic!("patience never ends");
+    }
+
     #[test]
     fn lost_appends_are_sent_again() {
         let mut progress = Progress::unknown(3);
         progress.matched(0);
         progress.sent(3, 1);
         assert_eq!(progress.next, 4);
-        for _ in 0..HEARTBEATS_UNMATCHED_MAX {
-            progress.heartbeat_answered();
-        }
+        lose_patience(&mut progress);
         assert!(progress.is_probing());
         assert_eq!(progress.next, 1);
+    }
+
+    #[test]
+    fn patience_doubles_with_each_loss_up_to_its_limit_and_starts_over_behind_a_new_connection() {
+        let mut progress = Progress::unknown(3);
+        for expected in [34, 68, 136, 272, 544, 1000, 1000] {
+            progress.sent(3, 1);
+            assert_eq!(lose_patience(&mut progress), expected);
+            assert_eq!(progress.next, 4, "the probe itself is repeated");
+        }
+        let mut progress = progress.reconnected(3);
+        progress.sent(3, 1);
+        assert_eq!(lose_patience(&mut progress), PATIENCE_HEARTBEATS.0);
+    }
+
+    #[test]
+    fn read_rounds_do_not_cost_patience() {
+        let mut progress = Progress::unknown(3);
+        progress.sent(3, 1);
+        progress.heartbeat_due();
+        (0..10 * PATIENCE_HEARTBEATS.1).for_each(|_| progress.heartbeat_answered());
+        assert!(!progress.may_send(1, 1));
+    }
+
+    #[test]
+    fn the_window_grows_with_news_and_falls_back_after_a_loss() {
+        let mut progress = Progress::unknown(100);
+        assert_eq!(progress.append_bytes_max(usize::MAX), PROBE_BYTES_MAX);
+        progress.matched(1);
+        for (index, times) in (2..).zip([1, 2, 4, 8]) {
+            assert_eq!(progress.append_bytes_max(usize::MAX), times * WINDOW_BYTES_START);
+            progress.sent(index, times * WINDOW_BYTES_START);
+            assert!(
+                !progress.may_send(9, usize::MAX),
+                "{times} times the start is under way"
+            );
+            progress.matched(index);
+            progress.matched(index);
+        }
+        assert!(
+            progress.append_bytes_max(1000) == 1000,
+            "the configured limit holds"
+        );
+        progress.sent(9, 1);
+        lose_patience(&mut progress);
+        progress.matched(5);
+        assert_eq!(progress.append_bytes_max(usize::MAX), WINDOW_BYTES_START);
     }
 }

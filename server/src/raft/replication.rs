@@ -4,6 +4,7 @@
 use super::core::{Core, Gate, Role};
 use super::log::weight;
 use super::message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message};
+use super::progress::Progress;
 use super::quorum::reached_by_majority;
 use super::types::{NodeId, Position};
 
@@ -28,6 +29,7 @@ impl Core {
         leadership.ticks_to_heartbeat = leadership.ticks_to_heartbeat.saturating_sub(1);
         if leadership.ticks_to_heartbeat == 0 {
             leadership.ticks_to_heartbeat = self.config.heartbeat_ticks;
+            leadership.progress.values_mut().for_each(Progress::heartbeat_due);
             self.broadcast_heartbeats();
         }
     }
@@ -105,7 +107,8 @@ impl Core {
                 return;
             };
             let probing = progress.is_probing();
-            let entries = self.log.batch(progress.next, self.config.append_bytes_max);
+            let append_bytes_max = progress.append_bytes_max(self.config.append_bytes_max);
+            let entries = self.log.batch(progress.next, append_bytes_max);
             if !progress.may_send(messages_max, bytes_max) || (entries.is_empty() && !probing) {
                 return;
             }
@@ -164,7 +167,7 @@ impl Core {
             return;
         };
         progress.heartbeat_answered();
-        // A probe lost on the way is repeated here; a follower that has everything needs none.
+        // What was lost on the way is repeated here; a follower that has everything needs nothing.
         if progress.is_probing() && progress.matched < self.log.last().index {
             self.send_append(from);
         }

@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::frames::{Answers, Frames};
-use super::members::Members;
+use super::members::{Introduction, Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
 use crate::raft::{Message, NodeId};
+use crate::run::causes;
 
 /// Takes in the streams that peers open.
 pub(crate) struct PeerEndpoint {
@@ -33,6 +34,7 @@ impl PeerEndpoint {
             node_id: self.members.own_name.clone(),
             incarnation: self.members.incarnation,
             accepted: requests_end.is_some(),
+            store_id: self.members.store_id,
         };
         let first = Frame {
             welcome: Some(welcome),
@@ -66,7 +68,25 @@ impl PeerEndpoint {
                 hello.voters
             ));
         }
-        match members.known(&hello.node_id) {
+        let peer = Introduction {
+            name: &hello.node_id,
+            store_id: hello.store_id,
+            incarnation: hello.incarnation,
+        };
+        if peer.store_id == 0 {
+            return Err(Status::invalid_argument("a hello names the store of its node"));
+        }
+        let known = members.recognise(peer).map_err(|error| {
+            members.report(&error);
+            let text = format!("{}: {error}{}", members.own_name, causes(&error));
+            match error {
+                // Passes by itself.
+                MembersError::Late { .. } => Status::aborted(text),
+                MembersError::Disk { .. } => Status::internal(text),
+                _ => Status::failed_precondition(text),
+            }
+        })?;
+        match known {
             Some(id) => Ok(id),
             // It may be the node behind an address that has not answered yet.
             None if members.has_room() || hello.node_id == members.own_name => {
@@ -109,20 +129,27 @@ impl PeerService for PeerEndpoint {
             .await
             .map_err(|_| Status::unavailable("this node is stopping"))?;
         let (end, requests_end) = oneshot::channel();
-        tokio::spawn(forward(peer, requests, self.events.clone(), end));
+        let (members, events) = (self.members.clone(), self.events.clone());
+        let is_current = move || members.is_current(peer, hello.incarnation);
+        tokio::spawn(forward(peer, is_current, requests, events, end));
         Ok(self.welcome(queue, Some(requests_end)))
     }
 }
 
 /// Hands requests to the node until the stream ends, for whatever reason, or one of them makes no sense: then the peer
-/// is told why before the stream is closed.
+/// is told why before the stream is closed. Nothing is taken any more from a process once another has its place.
 async fn forward(
     peer: NodeId,
+    is_current: impl Fn() -> bool,
     mut requests: Streaming<Frame>,
     events: mpsc::Sender<LinkEvent>,
     end: oneshot::Sender<Status>,
 ) {
     while let Ok(Some(frame)) = requests.message().await {
+        if !is_current() {
+            let _ = end.send(Status::aborted("another process has taken the place of this one"));
+            return;
+        }
         let messages: Result<_, Status> = frame.messages.into_iter().map(convert::from_wire).collect();
         let messages = match messages {
             Ok(messages) => messages,

@@ -12,18 +12,22 @@ use tonic::{Code, Status, Streaming};
 
 use super::Link;
 use super::frames::Frames;
-use super::members::{Members, MembersError};
+use super::members::{Introduction, Members, MembersError};
 use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
 use crate::config::NodeName;
 use crate::raft::{Epoch, Message, NodeId};
 use crate::run::causes;
 
-/// Dialling and greeting together may take this long.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Dialling and greeting together may take this long: enough for a link with a round trip of half a second.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Waits between attempts double from the first to the second.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
-/// A connection on which nothing comes back for this long is given up; heartbeats flow far more often than that.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// A control connection on which nothing comes back for this long (silence, then an unanswered ping) is given up, and
+/// the link with it; heartbeats flow far more often than that.
+const KEEP_ALIVE_CONTROL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// On the connection of the log a ping waits behind all entries that were sent before it, which on a narrow link takes
+/// long and says nothing about the peer: the control connection tells whether that is alive.
+const KEEP_ALIVE_APPEND: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(30));
 
 /// Why a link could not be made or did not last.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +47,10 @@ enum LinkError {
     Broken(Status),
     #[error("it sent a message that makes no sense ({}); run the same release everywhere", .0.message())]
     Nonsense(Status),
-    #[error("{0}")]
+    #[error(transparent)]
     Members(#[from] MembersError),
+    #[error("another process has taken the place of the one at this address")]
+    Replaced,
     #[error("the stream ended")]
     Ended,
 }
@@ -53,7 +59,7 @@ impl LinkError {
     /// Whether waiting will not help: somebody has to correct something.
     fn needs_a_person(&self) -> bool {
         match self {
-            LinkError::Members(_) => true,
+            LinkError::Members(error) => !matches!(error, MembersError::Late { .. }),
             LinkError::Refused(status) => {
                 matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
             }
@@ -66,6 +72,8 @@ impl LinkError {
 struct Greeted {
     queue: mpsc::Sender<Message>,
     answers: Streaming<Frame>,
+    /// The process that answered.
+    incarnation: u64,
 }
 
 /// Dials the peer at `slot` again and again. Ends when nobody listens to `events` any more.
@@ -80,15 +88,15 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
                 delay = RETRY_DELAYS.0;
                 complaint.clear();
                 let link = Link {
-                    control: control.queue,
-                    append: append.queue,
+                    control: control.queue.clone(),
+                    append: append.queue.clone(),
                 };
                 if events.send(LinkEvent::Up { peer, epoch, link }).await.is_err() {
                     return;
                 }
                 let error = tokio::select! {
-                    error = forward(peer, epoch, control.answers, &events) => error,
-                    error = forward(peer, epoch, append.answers, &events) => error,
+                    error = forward(peer, epoch, control, &members, &events) => error,
+                    error = forward(peer, epoch, append, &members, &events) => error,
                 };
                 if events.send(LinkEvent::Down { peer, epoch }).await.is_err() {
                     return;
@@ -98,7 +106,10 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
             Ok(Err(error)) => error,
             Err(_) => LinkError::Timeout,
         };
-        complain(&address, &error, &mut complaint);
+        match &error {
+            LinkError::Members(error) if members.report(error) => {}
+            error => complain(&address, error, &mut complaint),
+        }
         if events.is_closed() {
             return;
         }
@@ -134,8 +145,11 @@ async fn connect(
     address: &str,
     members: &Members,
 ) -> Result<(NodeId, Greeted, Greeted), LinkError> {
-    let (control_peer, control) = greet(slot, address, members, StreamClass::Control).await?;
-    let (append_peer, append) = greet(slot, address, members, StreamClass::Append).await?;
+    // Side by side: on a slow link each costs two round trips.
+    let ((control_peer, control), (append_peer, append)) = tokio::try_join!(
+        greet(slot, address, members, StreamClass::Control),
+        greet(slot, address, members, StreamClass::Append),
+    )?;
     assert_eq!(control_peer, append_peer, "a slot holds one name for ever");
     Ok((control_peer, control, append))
 }
@@ -146,13 +160,14 @@ async fn greet(
     members: &Members,
     class: StreamClass,
 ) -> Result<(NodeId, Greeted), LinkError> {
+    let (interval, timeout) = keep_alive(class);
     let channel = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(HANDSHAKE_TIMEOUT)
         .tcp_nodelay(true)
         .initial_connection_window_size(8 << 20)
         .initial_stream_window_size(4 << 20)
-        .http2_keep_alive_interval(KEEP_ALIVE.0)
-        .keep_alive_timeout(KEEP_ALIVE.1)
+        .http2_keep_alive_interval(interval)
+        .keep_alive_timeout(timeout)
         .keep_alive_while_idle(true)
         .connect()
         .await?;
@@ -163,6 +178,7 @@ async fn greet(
         voters: members.voters() as u32,
         incarnation: members.incarnation,
         class: class.into(),
+        store_id: members.store_id,
     };
     let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let first = Frame {
@@ -178,33 +194,56 @@ async fn greet(
     let first = answers.message().await.map_err(LinkError::Refused)?;
     let welcome = first
         .and_then(|frame| frame.welcome)
+        .filter(|welcome| welcome.store_id != 0)
         .ok_or(LinkError::NoWelcome)?;
     welcome
         .node_id
         .parse::<NodeName>()
         .map_err(|_| LinkError::NoWelcome)?;
-    let peer = members.introduce(slot, &welcome.node_id, welcome.incarnation)?;
+    let peer = Introduction {
+        name: &welcome.node_id,
+        store_id: welcome.store_id,
+        incarnation: welcome.incarnation,
+    };
+    let peer = members.introduce(slot, peer)?;
     if !welcome.accepted {
         return Err(LinkError::NotMet);
     }
-    Ok((peer, Greeted { queue, answers }))
+    let greeted = Greeted {
+        queue,
+        answers,
+        incarnation: welcome.incarnation,
+    };
+    Ok((peer, greeted))
+}
+
+/// After how much silence to ask whether the other side is there, and how long to wait for its answer.
+fn keep_alive(class: StreamClass) -> (Duration, Duration) {
+    match class {
+        StreamClass::Append => KEEP_ALIVE_APPEND,
+        _ => KEEP_ALIVE_CONTROL,
+    }
 }
 
 /// Hands answers to the node until the stream ends; says why it did.
 async fn forward(
     peer: NodeId,
     epoch: Epoch,
-    mut answers: Streaming<Frame>,
+    mut greeted: Greeted,
+    members: &Members,
     events: &mpsc::Sender<LinkEvent>,
 ) -> LinkError {
     loop {
-        let frame = match answers.message().await {
+        let frame = match greeted.answers.message().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return LinkError::Ended,
             // Said by the peer itself about what it was sent.
             Err(status) if status.code() == Code::InvalidArgument => return LinkError::Refused(status),
             Err(status) => return LinkError::Broken(status),
         };
+        if !members.is_current(peer, greeted.incarnation) {
+            return LinkError::Replaced;
+        }
         let messages = match frame.messages.into_iter().map(convert::from_wire).collect() {
             Ok(messages) => messages,
             Err(status) => return LinkError::Nonsense(status),

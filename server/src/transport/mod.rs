@@ -5,17 +5,19 @@
 //! stream becomes writable leaves in one frame.
 //!
 //! This layer promises order and no repetition within one connection, and nothing else: a message may be lost whenever
-//! a connection breaks or a queue is full, and the core copes. It knows who is at the other end: names are exchanged
-//! first, learned once, and held on to.
+//! a connection breaks or a queue is full, and the core copes. It knows who is at the other end: names and
+//! stores are exchanged first, learned once, and held on to.
 
 mod accept;
 mod convert;
 mod dial;
 mod frames;
+mod identity;
 mod members;
 
 pub(crate) use accept::PeerEndpoint;
 pub(crate) use dial::dial_forever;
+pub(crate) use identity::{IdentityError, forget_without_log, store_id};
 pub(crate) use members::{Members, MembersError};
 
 use tokio::sync::mpsc;
@@ -23,7 +25,7 @@ use tokio::sync::mpsc;
 use crate::raft::{Epoch, Message, NodeId};
 
 /// Version of the frames; nodes with different ones do not talk.
-const PROTOCOL_VERSION: u32 = 1;
+const PROTOCOL_VERSION: u32 = 2;
 
 /// Messages that may wait for one stream. The core keeps fewer appends than this under way.
 const QUEUE_MESSAGES_MAX: usize = 1024;

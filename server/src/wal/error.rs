@@ -83,7 +83,7 @@ pub enum WalError {
     #[error("bad log options: {0}")]
     Options(&'static str),
     /// A request breaks the rules of the log. A bug of the caller; nothing of it was written.
-    #[error("request {seq} to the log is out of order, a bug: {source}")]
+    #[error("request {seq} to the log is out of order, a bug")]
     Misuse {
         /// Its number.
         seq: u64,
@@ -144,10 +144,10 @@ impl fmt::Display for Corruption {
             _ => write!(f, "everything from log index {}", self.index_first)?,
         }
         f.write_str(
-            ". Nothing was changed. What to do: restore this file as it was from a copy of the disk; or, only if a \
-             majority of the cluster is healthy without this node and has caught up with its leader, remove this \
-             node's data directory and let the others fill it again. Entries that this node acknowledged may exist \
-             nowhere else until then",
+            ". Nothing was changed. What to do: restore this file as it was from a copy of the disk. Do not remove the \
+             data directory: an emptied node is refused by its peers, because it may have promised things that it no \
+             longer remembers, and entries that it acknowledged may exist nowhere else. As long as a majority of the \
+             cluster is healthy, it goes on without this node",
         )
     }
 }

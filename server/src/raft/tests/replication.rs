@@ -201,3 +201,69 @@ fn proposals_beyond_the_limit_are_refused_and_nothing_of_them_happens() {
     let last = cluster.node(1).core.last().index;
     assert_eq!(last, 1 + 3);
 }
+
+/// Takes the appends with entries to `to` off the wire, as a link does that is too narrow for them, and returns how many
+/// bytes of payload they held.
+fn swallow_appends(cluster: &mut Cluster, to: u64) -> usize {
+    let mut bytes = 0;
+    cluster.wire.retain(|flight| match &flight.message {
+        Message::AppendRequest(request) if flight.to == id(to) && !request.entries.is_empty() => {
+            bytes += request
+                .entries
+                .iter()
+                .map(|entry| entry.payload.len())
+                .sum::<usize>();
+            false
+        }
+        _ => true,
+    });
+    bytes
+}
+
+#[test]
+fn a_link_too_narrow_for_the_log_is_not_flooded_with_it() {
+    const PROBE_BYTES_MAX: usize = 16 << 10;
+    let payload: &'static str = "k".repeat(1000).leak();
+    for narrow_from_the_start in [true, false] {
+        let mut cluster = Cluster::new(3, 2);
+        assert!(cluster.elect(1));
+        cluster.run(5);
+        if narrow_from_the_start {
+            cluster.isolate(id(3));
+        }
+        for _ in 0..100 {
+            cluster.propose(1, payload);
+            cluster.run(u32::from(narrow_from_the_start));
+        }
+        let mut sent = swallow_appends(&mut cluster, 3);
+        if narrow_from_the_start {
+            cluster.rejoin(id(3));
+        } else {
+            assert!(sent <= 2 * (64 << 10), "{sent} bytes in the first window");
+            sent = 0;
+        }
+        // Three seconds in which every heartbeat is answered and no append.
+        for _ in 0..300 {
+            sent += swallow_appends(&mut cluster, 3);
+            for node in 1..=3 {
+                cluster.tick(id(node));
+            }
+            sent += swallow_appends(&mut cluster, 3);
+            while let Some(at) = cluster.wire.iter().position(|_| true) {
+                cluster.deliver(at);
+                sent += swallow_appends(&mut cluster, 3);
+            }
+            (1..=3).for_each(|node| {
+                while !cluster.node(node).unsynced.is_empty() {
+                    cluster.sync_one(id(node));
+                }
+            });
+        }
+        assert!(cluster.leads(1), "the heartbeats were answered");
+        assert!(sent > 0, "what is lost must be sent again");
+        assert!(sent <= 4 * PROBE_BYTES_MAX, "{sent} bytes in three seconds");
+        // The link has become wide enough: everything arrives.
+        cluster.run(400);
+        assert_eq!(cluster.node(3).applied.len(), 101);
+    }
+}
