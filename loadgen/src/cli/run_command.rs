@@ -65,6 +65,7 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
             .seed
             .unwrap_or_else(|| RandomState::new().hash_one(now_ms) & 0xffff_ffff),
         client_cores: Some(1),
+        ..LoadConfig::default()
     };
     run::check(&config).map_err(CommandError::usage)?;
     Workload::new(config.workload.clone(), config.seed).map_err(CommandError::usage)?;
