@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::clock::RunClock;
 use crate::schedule::Arrivals;
 use crate::scribe::Outputs;
+use crate::verdict::LATENESS_LIMIT;
 use crate::workload::{Workload, WorkloadConfig, WorkloadError};
 use driver::Driver;
 
@@ -51,6 +52,14 @@ pub struct LoadConfig {
     pub seed: u64,
     /// Cores that the client's threads may use, for the verdict's CPU rule; absent where the process does other work too.
     pub client_cores: Option<u32>,
+    /// For the verdict: how late 1 % of the arrivals may be noticed, where a tenth of the median response time is not
+    /// more. Raise it where the process does other work too.
+    #[serde(serialize_with = "humane")]
+    pub lateness_limit: Duration,
+    /// The verdict does not mind arrivals that wait for a place, nor operations left unsent for want of one. For runs
+    /// that cause outages on purpose, where waiting is part of the result; elsewhere it hides that the store was not
+    /// offered what was planned.
+    pub waits_are_expected: bool,
 }
 
 impl Default for LoadConfig {
@@ -68,6 +77,8 @@ impl Default for LoadConfig {
             interval: Duration::from_secs(1),
             seed: 0,
             client_cores: None,
+            lateness_limit: LATENESS_LIMIT,
+            waits_are_expected: false,
         }
     }
 }
@@ -110,7 +121,7 @@ pub struct LoadOutcome {
     pub lateness: Option<Percentiles>,
     /// Response time in an open loop, service time in a closed one, of all ok operations together.
     pub latency: Percentiles,
-    /// Arrivals that found `max_in_flight` reached and had to wait.
+    /// Arrivals that found `max_in_flight` reached and had to wait, without the warm-up.
     pub queued: u64,
     /// When the first operation was planned.
     pub begins: Nanos,

@@ -70,7 +70,8 @@ pub struct WorkloadConfig {
     pub mix: Mix,
     /// Number of keys; each is equally likely.
     pub keys: u64,
-    /// Keys are this followed by their number.
+    /// Keys are this followed by their number. Give each run on the same store its own: a history of keys that held
+    /// values before cannot be checked.
     pub key_prefix: String,
     /// Bytes of each value.
     pub value_size: usize,

@@ -104,6 +104,7 @@ async fn a_stall_that_the_service_time_hides_shows_in_the_response_time() {
     // Two in flight: the others wait outside, where only the planned start sees them.
     config.max_in_flight = 2;
     config.timeout = PATIENCE;
+    config.lateness_limit = PATIENCE;
     let stall = async {
         tokio::time::sleep(Duration::from_millis(1000)).await;
         stub.freeze(true);
@@ -124,6 +125,12 @@ async fn a_stall_that_the_service_time_hides_shows_in_the_response_time() {
     check_books(&outcome);
     assert_eq!(outcome.load.counts.ok, 900);
     assert!(outcome.queued >= 200, "{}", outcome.queued);
+    let told = format!("{} of 900 arrivals had to wait", outcome.queued);
+    assert!(
+        matches!(&outcome.load.verdict, LoadVerdict::GeneratorBound(reason) if reason.contains(&told)),
+        "{:?}",
+        outcome.load.verdict
+    );
     for operation in [Function::Read, Function::Write] {
         let operation = &outcome.load.operations[&operation];
         let response = operation.response.as_ref().unwrap().p90.unwrap();
@@ -160,6 +167,44 @@ async fn a_stall_past_the_end_leaves_unknown_and_unsent_operations() {
         .find(|event| event.kind == EventKind::Info)
         .unwrap();
     assert!(info.error.as_ref().unwrap().contains("open for"), "{info:?}");
+}
+
+#[tokio::test]
+async fn an_overrun_is_told_unless_waits_are_expected() {
+    let mut config = config(constant(400), 2000);
+    config.max_in_flight = 10;
+    config.timeout = PATIENCE;
+    config.drain = Duration::from_millis(100);
+    config.lateness_limit = PATIENCE;
+    for expected in [false, true] {
+        let stub = Stub::start(1).await;
+        config.waits_are_expected = expected;
+        // Frozen once the answers suffice for a verdict.
+        let mut frozen = false;
+        let outcome = loadgen::run(
+            config.clone(),
+            stub.client(),
+            RunClock::start(),
+            Outputs::in_memory(),
+            |progress| {
+                if !frozen && progress.counts.ok >= 100 {
+                    frozen = true;
+                    stub.freeze(true);
+                }
+            },
+            pending(),
+        )
+        .await
+        .unwrap();
+        check_books(&outcome);
+        let (unsent, waited) = (outcome.load.counts.unsent, outcome.queued);
+        assert!(unsent > 0 && waited >= unsent, "{unsent} unsent, {waited} waited");
+        let told = format!("{unsent} of 800 operations were never sent, and {waited} arrivals");
+        match outcome.load.verdict {
+            LoadVerdict::GeneratorBound(reason) => assert!(!expected && reason.contains(&told), "{reason}"),
+            verdict => assert_eq!((expected, verdict), (true, LoadVerdict::Valid)),
+        }
+    }
 }
 
 #[tokio::test]

@@ -98,9 +98,10 @@ pub(super) struct RunArgs {
     /// Number of keys; each is equally likely.
     #[arg(long, value_parser = units::count, default_value = "1000", value_name = "N")]
     pub(super) keys: u64,
-    /// What keys begin with; their number follows.
-    #[arg(long, default_value = "k", value_name = "TEXT")]
-    pub(super) key_prefix: String,
+    /// What keys begin with; their number follows. A history of keys that held values before the run cannot be checked:
+    /// the checker takes every key to be absent at the start [default: unique per run]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) key_prefix: Option<String>,
     /// Bytes of each value (k is 1024).
     #[arg(long, value_parser = units::bytes, default_value = "256", value_name = "BYTES")]
     pub(super) value_size: usize,

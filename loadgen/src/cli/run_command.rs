@@ -43,13 +43,15 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
 }
 
 fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
+    let started = base36(now_ms);
     let config = LoadConfig {
         workload: WorkloadConfig {
             mix: args.mix.clone(),
             keys: args.keys,
-            key_prefix: args.key_prefix.clone(),
+            // Keys of its own, so that none holds a value of an earlier run: the checker takes them to be absent.
+            key_prefix: args.key_prefix.clone().unwrap_or_else(|| format!("k{started}-")),
             value_size: args.value_size,
-            tag: format!("{}-", base36(now_ms)),
+            tag: format!("{started}-"),
         },
         arrivals: args.arrivals().map_err(CommandError::usage)?,
         duration: args.duration,
@@ -63,6 +65,7 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
             .seed
             .unwrap_or_else(|| RandomState::new().hash_one(now_ms) & 0xffff_ffff),
         client_cores: Some(1),
+        ..LoadConfig::default()
     };
     run::check(&config).map_err(CommandError::usage)?;
     Workload::new(config.workload.clone(), config.seed).map_err(CommandError::usage)?;

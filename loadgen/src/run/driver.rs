@@ -23,7 +23,7 @@ use crate::pacer::Pacer;
 use crate::recorder::{Class, Recorder};
 use crate::schedule::{Arrivals, Schedule};
 use crate::scribe::{HistoryTarget, Outputs, Scribe, ScribeGone};
-use crate::verdict::{Evidence, judge};
+use crate::verdict::{Evidence, Waits, judge};
 use crate::workload::{Inspected, Workload};
 
 /// How often history and progress are handed on.
@@ -274,6 +274,7 @@ impl Driver {
     fn next_to_start(&mut self) -> Option<(u64, Nanos)> {
         let in_flight = self.tasks.len();
         let running = matches!(self.phase, Phase::Running);
+        let measured_from = self.measured_from();
         match &mut self.source {
             Source::Planned { noticed, started, .. } => {
                 if in_flight >= self.config.max_in_flight {
@@ -284,8 +285,10 @@ impl Driver {
                     return None;
                 }
                 let arrival = started.next()?;
-                self.queued += u64::from(arrival.number < self.crowded_below);
-                Some((arrival.number, self.begins + arrival.at))
+                let planned = self.begins + arrival.at;
+                let waited = arrival.number < self.crowded_below && planned >= measured_from;
+                self.queued += u64::from(waited);
+                Some((arrival.number, planned))
             }
             Source::Closed { clients, next } => {
                 if !running || in_flight >= *clients {
@@ -295,7 +298,7 @@ impl Driver {
                 *next += 1;
                 let now = self.shared.clock.now();
                 self.noticed_until = self.noticed_until.max(now);
-                if now >= self.measured_from() {
+                if now >= measured_from {
                     self.recorder.planned(now, 0);
                 }
                 Some((number, now))
@@ -430,6 +433,7 @@ impl Driver {
                 if planned >= measured_from {
                     let function = self.shared.workload.operation(arrival.number).function;
                     self.recorder.unsent(function, planned, now);
+                    self.queued += u64::from(arrival.number < self.crowded_below);
                 } else {
                     self.warmup.unsent += 1;
                 }
@@ -469,13 +473,22 @@ impl Driver {
         }
         let open_loop = self.config.arrivals.rate().is_some();
         let lateness = open_loop.then_some(totals.lateness);
+        let waits = Waits {
+            planned: totals.planned,
+            waited: self.queued,
+            unsent: totals.counts.unsent,
+            stopped: self.stopped,
+            max_in_flight: self.config.max_in_flight,
+        };
         let verdict = judge(&Evidence {
             ok: totals.counts.ok,
             lateness: lateness.clone(),
+            lateness_limit: self.config.lateness_limit,
             response_p50: totals.all.p50,
             cpu: cpu
                 .zip(self.config.client_cores)
                 .map(|(used, cores)| (used, ended - self.begins, cores)),
+            waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
         });
         let load = Load {
             kind: self.config.arrivals.kind(),

@@ -1,8 +1,12 @@
 //! A store of three nodes in this process that does what a test tells it to: refuse, redirect, freeze, lie, forget to
 //! answer. One map behind one lock, so it is linearizable unless told otherwise.
 
-// Each test file is a crate of its own and uses only part of this.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file is a crate of its own and uses only part of this; a failed unwrap fails the test"
+)]
 
 pub mod runs;
 
