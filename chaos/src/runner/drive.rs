@@ -31,6 +31,8 @@ const FINAL_READS_TIMEOUT: Duration = Duration::from_secs(15);
 const CONVERGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The key of the first and the last write, which belong to no history.
 const PROBE_KEY: &str = "whitewater-probe";
+/// Lateness of the load itself up to this is small against what a fault does.
+const LATENESS_LIMIT: Duration = Duration::from_millis(20);
 /// So often it is looked whether a node has died by itself.
 const PATROL_EVERY: Duration = Duration::from_millis(100);
 
@@ -420,6 +422,10 @@ fn load_config(scenario: &Scenario, seed: u64) -> LoadConfig {
         duration: scenario.duration.0,
         timeout: workload.timeout.0,
         max_in_flight: clients.max(1),
+        // A run takes turns with proxies and observers on its thread, and what it measures are outages of hundreds of
+        // milliseconds, in which arrivals pile up because they are meant to.
+        lateness_limit: LATENESS_LIMIT,
+        waits_are_expected: true,
         seed,
         ..LoadConfig::default()
     }
