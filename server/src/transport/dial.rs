@@ -71,8 +71,12 @@ impl LinkError {
 /// One stream with its greeting behind it.
 struct Greeted {
     queue: mpsc::Sender<Message>,
-    answers: Streaming<Frame>,
-    /// The process that answered.
+    answers: Answers,
+}
+
+/// What comes back on a stream, and from which process.
+struct Answers {
+    frames: Streaming<Frame>,
     incarnation: u64,
 }
 
@@ -88,15 +92,15 @@ pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mps
                 delay = RETRY_DELAYS.0;
                 complaint.clear();
                 let link = Link {
-                    control: control.queue.clone(),
-                    append: append.queue.clone(),
+                    control: control.queue,
+                    append: append.queue,
                 };
                 if events.send(LinkEvent::Up { peer, epoch, link }).await.is_err() {
                     return;
                 }
                 let error = tokio::select! {
-                    error = forward(peer, epoch, control, &members, &events) => error,
-                    error = forward(peer, epoch, append, &members, &events) => error,
+                    error = forward(peer, epoch, control.answers, &members, &events) => error,
+                    error = forward(peer, epoch, append.answers, &members, &events) => error,
                 };
                 if events.send(LinkEvent::Down { peer, epoch }).await.is_err() {
                     return;
@@ -190,8 +194,8 @@ async fn greet(
         .exchange(Frames::new(Some(first), waiting))
         .await
         .map_err(LinkError::Refused)?;
-    let mut answers = answers.into_inner();
-    let first = answers.message().await.map_err(LinkError::Refused)?;
+    let mut frames = answers.into_inner();
+    let first = frames.message().await.map_err(LinkError::Refused)?;
     let welcome = first
         .and_then(|frame| frame.welcome)
         .filter(|welcome| welcome.store_id != 0)
@@ -209,12 +213,11 @@ async fn greet(
     if !welcome.accepted {
         return Err(LinkError::NotMet);
     }
-    let greeted = Greeted {
-        queue,
-        answers,
+    let answers = Answers {
+        frames,
         incarnation: welcome.incarnation,
     };
-    Ok((peer, greeted))
+    Ok((peer, Greeted { queue, answers }))
 }
 
 /// After how much silence to ask whether the other side is there, and how long to wait for its answer.
@@ -229,19 +232,19 @@ fn keep_alive(class: StreamClass) -> (Duration, Duration) {
 async fn forward(
     peer: NodeId,
     epoch: Epoch,
-    mut greeted: Greeted,
+    mut answers: Answers,
     members: &Members,
     events: &mpsc::Sender<LinkEvent>,
 ) -> LinkError {
     loop {
-        let frame = match greeted.answers.message().await {
+        let frame = match answers.frames.message().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return LinkError::Ended,
             // Said by the peer itself about what it was sent.
             Err(status) if status.code() == Code::InvalidArgument => return LinkError::Refused(status),
             Err(status) => return LinkError::Broken(status),
         };
-        if !members.is_current(peer, greeted.incarnation) {
+        if !members.is_current(peer, answers.incarnation) {
             return LinkError::Replaced;
         }
         let messages = match frame.messages.into_iter().map(convert::from_wire).collect() {
