@@ -26,10 +26,7 @@ pub(super) async fn kill(
             "process {pid} of {}{led} is gone by SIGKILL",
             cluster.nodes()[node].name()
         );
-        evidence.push(Evidence {
-            what,
-            effective: true,
-        });
+        evidence.push(shown(what));
     }
     Ok(())
 }
@@ -52,10 +49,7 @@ pub(super) async fn stop(
             "process {pid} of {} stopped in order on SIGTERM",
             cluster.nodes()[node].name()
         );
-        evidence.push(Evidence {
-            what,
-            effective: true,
-        });
+        evidence.push(shown(what));
     }
     Ok(())
 }
@@ -75,10 +69,7 @@ pub(super) async fn pause(
             "the system shows process {pid} of {} as stopped",
             cluster.nodes()[node].name()
         );
-        evidence.push(Evidence {
-            what,
-            effective: true,
-        });
+        evidence.push(shown(what));
     }
     Ok(())
 }
@@ -107,10 +98,7 @@ pub(super) async fn restart(
             process.name(),
             process.pid().unwrap_or_default()
         );
-        evidence.push(Evidence {
-            what,
-            effective: true,
-        });
+        evidence.push(shown(what));
     }
     Ok(())
 }
@@ -124,13 +112,17 @@ pub(super) async fn resume(
         if cluster.nodes()[node].is_paused() {
             let pid = cluster.node_mut(node).resume().await?;
             let what = format!("process {pid} of {} goes on", cluster.nodes()[node].name());
-            evidence.push(Evidence {
-                what,
-                effective: true,
-            });
+            evidence.push(shown(what));
         }
     }
     Ok(())
+}
+
+fn shown(what: String) -> Evidence {
+    Evidence {
+        what,
+        effective: true,
+    }
 }
 
 fn absent(name: &str) -> Evidence {

@@ -5,8 +5,11 @@
 
 mod assess;
 mod drive;
+mod journal;
+mod load;
 mod manifest;
 mod recovery;
+mod storm;
 
 use std::path::PathBuf;
 use std::time::Duration;
