@@ -63,13 +63,7 @@ pub fn check_history(events: &[Event], options: &Options) -> Vec<Check> {
         Ok(history) => history,
         Err(error) => {
             let detail = format!("not a history that could be checked: {error}");
-            let status = CheckStatus::Inconclusive;
-            return vec![Check {
-                name: "history".into(),
-                status,
-                detail,
-                witness: None,
-            }];
+            return vec![Check::new("history", CheckStatus::Inconclusive, detail)];
         }
     };
     let mut checks = Vec::new();

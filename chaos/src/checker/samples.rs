@@ -27,7 +27,7 @@ pub fn one_leader_per_term(samples: &[NodeSample]) -> Check {
                     sample.node,
                     seconds(sample.time)
                 );
-                return check("one_leader_per_term", CheckStatus::Violation, detail);
+                return Check::new("one_leader_per_term", CheckStatus::Violation, detail);
             }
         }
         let Some(incarnation) = &sample.incarnation else {
@@ -42,19 +42,19 @@ pub fn one_leader_per_term(samples: &[NodeSample]) -> Check {
                 seconds(before.time),
                 seconds(sample.time)
             );
-            return check("one_leader_per_term", CheckStatus::Violation, detail);
+            return Check::new("one_leader_per_term", CheckStatus::Violation, detail);
         }
     }
     if leaders.is_empty() {
         let detail = format!("no node was seen leading in {} looks", samples.len());
-        return check("one_leader_per_term", CheckStatus::Inconclusive, detail);
+        return Check::new("one_leader_per_term", CheckStatus::Inconclusive, detail);
     }
     let detail = format!(
         "{} looks, {} terms with a leader: never two in one, and no process went back",
         samples.len(),
         leaders.len()
     );
-    check("one_leader_per_term", CheckStatus::Pass, detail)
+    Check::new("one_leader_per_term", CheckStatus::Pass, detail)
 }
 
 fn went_back(before: &NodeSample, after: &NodeSample) -> Option<(&'static str, u64, u64)> {
@@ -85,7 +85,7 @@ pub fn same_state(samples: &[NodeSample]) -> Check {
                 sample.digest.as_deref().unwrap_or_default(),
                 seconds(sample.time)
             );
-            return check("same_state", CheckStatus::Violation, detail);
+            return Check::new("same_state", CheckStatus::Violation, detail);
         }
     }
     if compared == 0 {
@@ -93,9 +93,9 @@ pub fn same_state(samples: &[NodeSample]) -> Check {
             "no two nodes were seen at the same applied index in {} looks",
             samples.len()
         );
-        return check("same_state", CheckStatus::Inconclusive, detail);
+        return Check::new("same_state", CheckStatus::Inconclusive, detail);
     }
-    check(
+    Check::new(
         "same_state",
         CheckStatus::Pass,
         format!("{compared} looks at equal indexes found equal states"),
@@ -124,7 +124,7 @@ pub fn converges(samples: &[NodeSample], nodes: &[String], from: Nanos, within: 
                 sample.applied,
                 seconds(sample.time - from)
             );
-            return check("converges", CheckStatus::Pass, detail);
+            return Check::new("converges", CheckStatus::Pass, detail);
         }
     }
     let standing: Vec<String> = nodes
@@ -140,7 +140,7 @@ pub fn converges(samples: &[NodeSample], nodes: &[String], from: Nanos, within: 
             String::from("the looks ended before the time was up"),
         ),
     };
-    check("converges", status, format!("{lead}: {}", standing.join(", ")))
+    Check::new("converges", status, format!("{lead}: {}", standing.join(", ")))
 }
 
 fn agree(latest: &BTreeMap<&str, &NodeSample>, nodes: &[String]) -> bool {
@@ -175,13 +175,4 @@ fn answers(samples: &[NodeSample]) -> Vec<&NodeSample> {
     let mut answers: Vec<&NodeSample> = samples.iter().filter(|sample| is_answer(sample)).collect();
     answers.sort_by_key(|sample| sample.time);
     answers
-}
-
-fn check(name: &str, status: CheckStatus, detail: String) -> Check {
-    Check {
-        name: name.to_owned(),
-        status,
-        detail,
-        witness: None,
-    }
 }

@@ -13,11 +13,7 @@ pub(super) async fn kill(
 ) -> Result<(), ClusterError> {
     // Whom the cluster believed to lead, before anybody notices.
     let leader = watch.leader();
-    for &node in nodes {
-        if cluster.nodes()[node].pid().is_none() {
-            evidence.push(absent(cluster.nodes()[node].name()));
-            continue;
-        }
+    for node in running(cluster, nodes, evidence) {
         let killed = cluster.node_mut(node).kill().await;
         watch.set_down(node, true);
         let pid = killed?;
@@ -37,11 +33,7 @@ pub(super) async fn stop(
     watch: &Watch,
     evidence: &mut Vec<Evidence>,
 ) -> Result<(), ClusterError> {
-    for &node in nodes {
-        if cluster.nodes()[node].pid().is_none() {
-            evidence.push(absent(cluster.nodes()[node].name()));
-            continue;
-        }
+    for node in running(cluster, nodes, evidence) {
         let stopped = cluster.node_mut(node).stop().await;
         watch.set_down(node, true);
         let pid = stopped?;
@@ -59,11 +51,7 @@ pub(super) async fn pause(
     nodes: &[usize],
     evidence: &mut Vec<Evidence>,
 ) -> Result<(), ClusterError> {
-    for &node in nodes {
-        if cluster.nodes()[node].pid().is_none() {
-            evidence.push(absent(cluster.nodes()[node].name()));
-            continue;
-        }
+    for node in running(cluster, nodes, evidence) {
         let pid = cluster.node_mut(node).pause().await?;
         let what = format!(
             "the system shows process {pid} of {} as stopped",
@@ -125,9 +113,17 @@ fn shown(what: String) -> Evidence {
     }
 }
 
-fn absent(name: &str) -> Evidence {
-    Evidence {
-        what: format!("{name} had no process at that moment; nothing was done to it"),
+/// Those of `nodes` that have a process; of the others it is noted that nothing was done to them.
+fn running(cluster: &Cluster, nodes: &[usize], evidence: &mut Vec<Evidence>) -> Vec<usize> {
+    let (running, absent): (Vec<usize>, Vec<usize>) = nodes
+        .iter()
+        .partition(|node| cluster.nodes()[**node].pid().is_some());
+    evidence.extend(absent.iter().map(|node| Evidence {
+        what: format!(
+            "{} had no process at that moment; nothing was done to it",
+            cluster.nodes()[*node].name()
+        ),
         effective: false,
-    }
+    }));
+    running
 }

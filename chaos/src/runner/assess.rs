@@ -95,7 +95,7 @@ fn history_checks(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
             format!("{damaged} reads returned a value that nobody wrote to that key"),
         ),
     };
-    checks.push(check("integrity", status, detail));
+    checks.push(Check::new("integrity", status, detail));
     checks
 }
 
@@ -121,7 +121,7 @@ fn node_checks(scenario: &Scenario, manifest: &Manifest, seen: &Seen) -> Vec<Che
         [] => (CheckStatus::Pass, "no node ended without being told".to_owned()),
         died => (CheckStatus::Liveness, died.join("; ")),
     };
-    checks.push(check("no_crashes", status, detail));
+    checks.push(Check::new("no_crashes", status, detail));
     checks
 }
 
@@ -173,9 +173,9 @@ fn effective(seen: &Seen) -> Check {
         [] => {
             let count = windows.len();
             let detail = format!("each of {count} faults took effect, measured, and was healed");
-            check("faults_effective", CheckStatus::Pass, detail)
+            Check::new("faults_effective", CheckStatus::Pass, detail)
         }
-        idle => check("faults_effective", CheckStatus::Inconclusive, idle.join("; ")),
+        idle => Check::new("faults_effective", CheckStatus::Inconclusive, idle.join("; ")),
     }
 }
 
@@ -196,17 +196,17 @@ fn traffic(scenario: &Scenario, seen: &Seen, phases: &[Phase], writes: &[AckedWr
     };
     if counts.ok < wanted {
         let detail = format!("{} operations acknowledged, {wanted} are needed", counts.ok);
-        return check("traffic", CheckStatus::Inconclusive, detail);
+        return Check::new("traffic", CheckStatus::Inconclusive, detail);
     }
     if !silent.is_empty() {
         let detail = format!("no write was acknowledged {} the faults", silent.join(" and "));
-        return check("traffic", CheckStatus::Inconclusive, detail);
+        return Check::new("traffic", CheckStatus::Inconclusive, detail);
     }
     let detail = format!(
         "{} operations acknowledged, {} failed, {} unknown, {} not sent{limit}",
         counts.ok, counts.failed, counts.unknown, counts.unsent
     );
-    check("traffic", CheckStatus::Pass, detail)
+    Check::new("traffic", CheckStatus::Pass, detail)
 }
 
 fn last_write(seen: &Seen) -> Option<Check> {
@@ -217,7 +217,7 @@ fn last_write(seen: &Seen) -> Option<Check> {
             "with everything healed, no write was acknowledged any more",
         ),
     };
-    Some(check("serves_again", status, detail.to_owned()))
+    Some(Check::new("serves_again", status, detail.to_owned()))
 }
 
 /// Before the first fault, until the last is healed, and after. Phases of no length are left out.
@@ -247,13 +247,4 @@ fn phases(windows: &[FaultWindow], begin: Nanos, end: Nanos) -> Vec<Phase> {
             end,
         })
         .collect()
-}
-
-fn check(name: &str, status: CheckStatus, detail: String) -> Check {
-    Check {
-        name: name.to_owned(),
-        status,
-        detail,
-        witness: None,
-    }
 }

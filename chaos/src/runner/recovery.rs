@@ -283,12 +283,7 @@ fn verdict(slowest: Option<(Nanos, &FaultWindow)>, unseen: &[&str], faults: usiz
         }
         None => (CheckStatus::Pass, "there was nothing to recover from".to_owned()),
     };
-    Check {
-        name: "recovers_within".to_owned(),
-        status,
-        detail,
-        witness: None,
-    }
+    Check::new("recovers_within", status, detail)
 }
 
 #[cfg(test)]

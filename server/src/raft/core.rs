@@ -450,7 +450,9 @@ impl Core {
                 .drain(..)
                 .map(|token| PendingRead { seq, index, token }),
         );
-        self.broadcast_read_round();
+        // Tells everybody the new round at once; under load an append carries it as well, but heartbeats never wait
+        // behind entries.
+        self.broadcast_heartbeats();
     }
 
     fn finish_reads(&mut self, reads: &mut Vec<(ReadToken, Index)>) {

@@ -34,7 +34,7 @@ impl Core {
         }
     }
 
-    fn broadcast_heartbeats(&mut self) {
+    pub(super) fn broadcast_heartbeats(&mut self) {
         let Role::Leader(leadership) = &self.role else {
             return;
         };
@@ -59,12 +59,6 @@ impl Core {
         for (peer, heartbeat) in heartbeats {
             self.send(Gate::Open, peer, heartbeat);
         }
-    }
-
-    /// Tells everybody the new read round at once; under load an append carries it as well, but control messages
-    /// never wait behind entries.
-    pub(super) fn broadcast_read_round(&mut self) {
-        self.broadcast_heartbeats();
     }
 
     /// The latest read round that a majority has confirmed, this node included.
