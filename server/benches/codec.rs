@@ -14,6 +14,7 @@ fn append_frame() -> Frame {
     let entry = |index| Entry {
         term: 7,
         index,
+        kind: Default::default(),
         payload: Bytes::from_static(&[0x5a; 256]),
     };
     let append = AppendRequest {
@@ -37,6 +38,7 @@ fn put_request() -> PutRequest {
     PutRequest {
         key: "user/0000000000001234".to_owned(),
         value: "v".repeat(256),
+        ..Default::default()
     }
 }
 

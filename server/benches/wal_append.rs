@@ -42,6 +42,7 @@ impl Requests {
         let entry = |index| Entry {
             term: 1,
             index,
+            kind: Default::default(),
             payload: self.payload.clone(),
         };
         Io {
@@ -49,6 +50,7 @@ impl Requests {
             hard_state: (self.seq == 1).then_some(HardState { term: 1, vote: None }),
             truncate_from: None,
             entries: (first..first + self.batch).map(entry).collect(),
+            ..Io::default()
         }
     }
 }

@@ -37,13 +37,17 @@ async fn addresses_are_enough_to_form_a_cluster_that_serves_all_calls() {
         .put(timed(PutRequest {
             key: "k".into(),
             value: "1".into(),
+            ..Default::default()
         }))
         .await
         .unwrap()
         .into_inner();
     assert_eq!(put.header.as_ref().unwrap().node_id, name);
     let get = client
-        .get(timed(GetRequest { key: "k".into() }))
+        .get(timed(GetRequest {
+            key: "k".into(),
+            ..Default::default()
+        }))
         .await
         .unwrap()
         .into_inner();
@@ -54,6 +58,7 @@ async fn addresses_are_enough_to_form_a_cluster_that_serves_all_calls() {
             key: "k".into(),
             expected: expected.map(str::to_owned),
             value: value.into(),
+            ..Default::default()
         };
         let mut client = cluster.client(leader);
         async move {
@@ -78,13 +83,19 @@ async fn addresses_are_enough_to_form_a_cluster_that_serves_all_calls() {
     assert!(done.swapped && done.index > put.index);
 
     let delete = client
-        .delete(timed(DeleteRequest { key: "k".into() }))
+        .delete(timed(DeleteRequest {
+            key: "k".into(),
+            ..Default::default()
+        }))
         .await
         .unwrap()
         .into_inner();
     assert!(delete.existed && delete.index > done.index);
     let get = client
-        .get(timed(GetRequest { key: "k".into() }))
+        .get(timed(GetRequest {
+            key: "k".into(),
+            ..Default::default()
+        }))
         .await
         .unwrap()
         .into_inner();
@@ -129,11 +140,15 @@ async fn a_follower_refuses_and_names_the_leader() {
             .put(timed(PutRequest {
                 key: "k".into(),
                 value: "v".into(),
+                ..Default::default()
             }))
             .await;
         let get = cluster
             .client(follower)
-            .get(timed(GetRequest { key: "k".into() }))
+            .get(timed(GetRequest {
+                key: "k".into(),
+                ..Default::default()
+            }))
             .await;
         for status in [put.unwrap_err(), get.unwrap_err()] {
             assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
@@ -301,6 +316,7 @@ async fn nothing_is_acknowledged_that_only_the_leader_has() {
     let request = timed(PutRequest {
         key: "alone".into(),
         value: "2".into(),
+        ..Default::default()
     });
     let status = cluster.client(leader).put(request).await.unwrap_err();
     assert_ne!(
@@ -308,7 +324,10 @@ async fn nothing_is_acknowledged_that_only_the_leader_has() {
         Some(metadata::NOT_EXECUTED),
         "it is in the log: {status:?}"
     );
-    let request = timed(GetRequest { key: "before".into() });
+    let request = timed(GetRequest {
+        key: "before".into(),
+        ..Default::default()
+    });
     let read = cluster.client(leader).get(request).await;
     assert!(
         read.is_err(),
@@ -335,7 +354,14 @@ async fn an_orderly_stop_keeps_and_answers_everything() {
         let mut client = client.clone();
         tokio::spawn(async move {
             let (key, value) = (format!("key {number}"), "v".repeat(1000));
-            client.put(timed(PutRequest { key, value })).await.map(|_| number)
+            client
+                .put(timed(PutRequest {
+                    key,
+                    value,
+                    ..Default::default()
+                }))
+                .await
+                .map(|_| number)
         })
     };
     put(0).await.unwrap().unwrap();
@@ -390,6 +416,7 @@ async fn an_orderly_stop_says_what_it_cannot_know() {
     let request = timed(PutRequest {
         key: "k".into(),
         value: "v".into(),
+        ..Default::default()
     });
     let under_way = tokio::spawn(async move { client.put(request).await });
     last_index_passes(&cluster, leader, last).await;
@@ -421,6 +448,7 @@ async fn a_deadline_ends_the_wait_for_a_write_that_cannot_be_committed() {
     let mut request = tonic::Request::new(PutRequest {
         key: "k".into(),
         value: "v".into(),
+        ..Default::default()
     });
     request.set_timeout(Duration::from_millis(200));
     let status = cluster.client(leader).put(request).await.unwrap_err();
@@ -447,6 +475,7 @@ async fn a_client_that_vanishes_leaves_its_write_to_its_fate_and_the_node_unharm
             .put(PutRequest {
                 key: "left".into(),
                 value: "alone".into(),
+                ..Default::default()
             })
             .await
     });

@@ -175,9 +175,15 @@ async fn missing_peers_are_waited_for() {
         .put(timed(PutRequest {
             key: "k".into(),
             value: "v".into(),
+            ..Default::default()
         }))
         .await;
-    let get = client(port).get(timed(GetRequest { key: "k".into() })).await;
+    let get = client(port)
+        .get(timed(GetRequest {
+            key: "k".into(),
+            ..Default::default()
+        }))
+        .await;
     for status in [put.unwrap_err(), get.unwrap_err()] {
         assert_eq!(
             (status.code(), outcome(&status)),
@@ -380,6 +386,7 @@ async fn write(port: u16, numbers: std::ops::Range<u32>) {
                 .put(timed(PutRequest {
                     key: key.clone(),
                     value: value.clone(),
+                    ..Default::default()
                 }))
                 .await
         })
@@ -391,7 +398,12 @@ async fn read(port: u16, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let key = format!("key {number}");
         let read = eventually("the read", async || {
-            client(port).get(timed(GetRequest { key: key.clone() })).await
+            client(port)
+                .get(timed(GetRequest {
+                    key: key.clone(),
+                    ..Default::default()
+                }))
+                .await
         })
         .await;
         assert_eq!(read.into_inner().value, format!("value {number} of many"));

@@ -262,10 +262,17 @@ async fn thousands_of_tiny_calls_on_one_connection_all_succeed() {
                         .put(PutRequest {
                             key,
                             value: "v".into(),
+                            ..Default::default()
                         })
                         .await
                         .map(drop),
-                    _ => client.get(GetRequest { key }).await.map(drop),
+                    _ => client
+                        .get(GetRequest {
+                            key,
+                            ..Default::default()
+                        })
+                        .await
+                        .map(drop),
                 }
             })
         })
@@ -284,7 +291,13 @@ async fn thousands_of_tiny_calls_on_one_connection_all_succeed() {
 async fn limits_are_told_and_values_up_to_them_are_replicated() {
     let cluster = Cluster::start(3).await;
     let mut client = cluster.client(cluster.leader().await);
-    let put = |key: String, value: String| timed(PutRequest { key, value });
+    let put = |key: String, value: String| {
+        timed(PutRequest {
+            key,
+            value,
+            ..Default::default()
+        })
+    };
     for (what, request) in [
         ("empty", put(String::new(), "v".into())),
         ("4097 bytes", put("k".repeat(4097), "v".into())),
@@ -302,7 +315,10 @@ async fn limits_are_told_and_values_up_to_them_are_replicated() {
         let value = letter.repeat(1 << 20);
         client.put(put(key.clone(), value.clone())).await.unwrap();
         let read = client
-            .get(timed(GetRequest { key: key.clone() }))
+            .get(timed(GetRequest {
+                key: key.clone(),
+                ..Default::default()
+            }))
             .await
             .unwrap()
             .into_inner();
@@ -313,7 +329,12 @@ async fn limits_are_told_and_values_up_to_them_are_replicated() {
 
 async fn until_it_serves(port: u16) {
     eventually("the node to lead", async || {
-        client(port).get(timed(GetRequest { key: "k".into() })).await
+        client(port)
+            .get(timed(GetRequest {
+                key: "k".into(),
+                ..Default::default()
+            }))
+            .await
     })
     .await;
 }

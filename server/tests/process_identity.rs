@@ -62,7 +62,12 @@ async fn an_emptied_node_is_no_voter_and_the_log_says_why() {
                 "there is no majority of nodes that remember"
             );
             let mut client = cluster.client(at);
-            let read = client.get(timed(GetRequest { key: "foo".into() })).await;
+            let read = client
+                .get(timed(GetRequest {
+                    key: "foo".into(),
+                    ..Default::default()
+                }))
+                .await;
             assert!(read.is_err(), "nobody can know: {read:?}");
         }
     }

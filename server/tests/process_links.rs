@@ -117,6 +117,7 @@ async fn a_follower_behind_a_narrow_link_is_fed_without_breaking_it() {
             let mut request = tonic::Request::new(PutRequest {
                 key: format!("key {number}"),
                 value: "v".repeat(5000),
+                ..Default::default()
             });
             request.set_timeout(PATIENCE);
             client.put(request).await.unwrap();
@@ -146,6 +147,7 @@ async fn nodes_with_a_round_trip_of_half_a_second_find_each_other() {
     let mut request = tonic::Request::new(PutRequest {
         key: "far".into(),
         value: "away".into(),
+        ..Default::default()
     });
     request.set_timeout(PATIENCE);
     client(ports[leader]).put(request).await.unwrap();

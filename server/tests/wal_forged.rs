@@ -159,6 +159,7 @@ fn an_intact_frame_that_says_something_impossible_is_damage() {
     let entry = |term, index| Entry {
         term,
         index,
+        kind: Default::default(),
         payload: Bytes::from_static(b"x"),
     };
     let io = |hard_state, truncate_from, entries: Vec<Entry>| Io {
@@ -166,6 +167,7 @@ fn an_intact_frame_that_says_something_impossible_is_damage() {
         hard_state,
         truncate_from,
         entries: entries.into(),
+        ..Io::default()
     };
     let voted = |term, node| {
         Some(HardState {

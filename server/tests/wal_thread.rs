@@ -254,6 +254,7 @@ fn a_request_that_asks_for_nothing_is_acknowledged_in_its_turn() {
         hard_state: None,
         truncate_from: None,
         entries: [].into(),
+        ..Io::default()
     });
     assert_eq!(next(&reports).unwrap(), 1);
     assert_eq!(handle.stats().syncs, 0);

@@ -197,6 +197,7 @@ async fn bandwidth(change: &Change, bytes_per_second: u64, budget: Duration) -> 
         let put = PutRequest {
             key: String::new(),
             value: "x".repeat(bytes as usize),
+            ..Default::default()
         };
         match client.put(put).await {
             // The refusal is the answer: it comes when the whole request has arrived.

@@ -236,7 +236,14 @@ async fn send(
     let mut connection = endpoint.connection();
     match call.clone() {
         Call::Put { key, value } => {
-            let request = with_deadline(PutRequest { key, value }, deadline);
+            let request = with_deadline(
+                PutRequest {
+                    key,
+                    value,
+                    session: None,
+                },
+                deadline,
+            );
             let response = connection.put(request).await?.into_inner();
             Ok((
                 Answer::Written {
@@ -246,7 +253,13 @@ async fn send(
             ))
         }
         Call::Get { key } => {
-            let request = with_deadline(GetRequest { key }, deadline);
+            let request = with_deadline(
+                GetRequest {
+                    key,
+                    ..Default::default()
+                },
+                deadline,
+            );
             let response = connection.get(request).await?.into_inner();
             let value = response.found.then_some(response.value);
             Ok((
@@ -258,7 +271,15 @@ async fn send(
             ))
         }
         Call::Cas { key, expected, value } => {
-            let request = with_deadline(CompareAndSwapRequest { key, expected, value }, deadline);
+            let request = with_deadline(
+                CompareAndSwapRequest {
+                    key,
+                    expected,
+                    value,
+                    session: None,
+                },
+                deadline,
+            );
             let response = connection.compare_and_swap(request).await?.into_inner();
             let index = response.index;
             let answer = if response.swapped {
@@ -272,7 +293,7 @@ async fn send(
             Ok((answer, response.header))
         }
         Call::Delete { key } => {
-            let request = with_deadline(DeleteRequest { key }, deadline);
+            let request = with_deadline(DeleteRequest { key, session: None }, deadline);
             let response = connection.delete(request).await?.into_inner();
             let answer = Answer::Deleted {
                 index: response.index,

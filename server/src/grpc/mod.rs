@@ -50,7 +50,10 @@ impl KeyValues {
 
     async fn write(&self, kind: Kind) -> Result<Answer<Written>, Status> {
         self.node
-            .write(Command { kind: Some(kind) })
+            .write(Command {
+                kind: Some(kind),
+                stamp: None,
+            })
             .await
             .map_err(refusal)
     }
@@ -59,7 +62,7 @@ impl KeyValues {
 #[tonic::async_trait]
 impl KeyValueService for KeyValues {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let PutRequest { key, value } = request.into_inner();
+        let PutRequest { key, value, .. } = request.into_inner();
         check_key(&key)?;
         check_value(&value)?;
         let written = self
@@ -76,7 +79,7 @@ impl KeyValueService for KeyValues {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let GetRequest { key } = request.into_inner();
+        let GetRequest { key, .. } = request.into_inner();
         check_key(&key)?;
         let Answer { term, value: version } = self.node.read(key).await.map_err(refusal)?;
         let found = version.value.is_some();
@@ -86,11 +89,12 @@ impl KeyValueService for KeyValues {
             found,
             value,
             index: version.index,
+            ..Default::default()
         }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let DeleteRequest { key } = request.into_inner();
+        let DeleteRequest { key, .. } = request.into_inner();
         check_key(&key)?;
         let Answer { term, value: written } = self.write(Kind::Delete(Delete { key })).await?;
         let Reply::Delete { existed } = written.reply else {
@@ -107,7 +111,9 @@ impl KeyValueService for KeyValues {
         &self,
         request: Request<CompareAndSwapRequest>,
     ) -> Result<Response<CompareAndSwapResponse>, Status> {
-        let CompareAndSwapRequest { key, expected, value } = request.into_inner();
+        let CompareAndSwapRequest {
+            key, expected, value, ..
+        } = request.into_inner();
         check_key(&key)?;
         check_value(&value)?;
         let swap = CompareAndSwap {
@@ -138,6 +144,44 @@ impl KeyValueService for KeyValues {
         Ok(Response::new(response))
     }
 
+    type WatchStream = tokio_stream::Empty<Result<proto::raft::WatchResponse, Status>>;
+    type BatchStream = tokio_stream::Empty<Result<proto::raft::BatchResponse, Status>>;
+
+    async fn scan(
+        &self,
+        _: Request<proto::raft::ScanRequest>,
+    ) -> Result<Response<proto::raft::ScanResponse>, Status> {
+        Err(Status::unimplemented("scan"))
+    }
+
+    async fn watch(
+        &self,
+        _: Request<proto::raft::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("watch"))
+    }
+
+    async fn batch(
+        &self,
+        _: Request<tonic::Streaming<proto::raft::BatchRequest>>,
+    ) -> Result<Response<Self::BatchStream>, Status> {
+        Err(Status::unimplemented("batch"))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<proto::raft::OpenSessionRequest>,
+    ) -> Result<Response<proto::raft::OpenSessionResponse>, Status> {
+        Err(Status::unimplemented("sessions"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<proto::raft::CloseSessionRequest>,
+    ) -> Result<Response<proto::raft::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("sessions"))
+    }
+
     async fn get_cluster_status(
         &self,
         _: Request<GetClusterStatusRequest>,
@@ -161,6 +205,7 @@ impl KeyValueService for KeyValues {
                 address: peer.address,
                 connected: peer.connected,
                 match_index: peer.matched,
+                ..Default::default()
             })
             .collect();
         Ok(Response::new(GetClusterStatusResponse {
@@ -176,6 +221,7 @@ impl KeyValueService for KeyValues {
             voters: peers.len() as u32 + 1,
             peers,
             incarnation: self.incarnation,
+            ..Default::default()
         }))
     }
 }

@@ -72,6 +72,7 @@ impl Store {
             Kind::Delete(delete) => Reply::Delete {
                 existed: self.set(delete.key, None).value.is_some(),
             },
+            Kind::OpenSession(_) | Kind::CloseSession(_) => Reply::Put,
             Kind::CompareAndSwap(swap) => {
                 let current = self.get(&swap.key);
                 if current.value == swap.expected {
@@ -133,10 +134,16 @@ mod tests {
     use proto::storage::{CompareAndSwap, Delete, Put};
 
     fn entry(index: Index, kind: Kind) -> Entry {
-        let payload = Command { kind: Some(kind) }.encode_to_vec().into();
+        let payload = Command {
+            kind: Some(kind),
+            stamp: None,
+        }
+        .encode_to_vec()
+        .into();
         Entry {
             term: 1,
             index,
+            kind: Default::default(),
             payload,
         }
     }
@@ -239,6 +246,7 @@ mod tests {
         let opened = Entry {
             term: 1,
             index: 1,
+            kind: Default::default(),
             payload: Bytes::new(),
         };
         let direct = filled(&[opened.clone(), put(2, "a", "x")]);

@@ -143,6 +143,7 @@ mod tests {
         Entry {
             term,
             index,
+            kind: Default::default(),
             payload: Default::default(),
         }
     }

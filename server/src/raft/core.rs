@@ -289,6 +289,7 @@ impl Core {
         let entry = Entry {
             term: position.term,
             index: position.index,
+            kind: Default::default(),
             payload,
         };
         let bytes = leadership.uncommitted_bytes + weight(&entry);
@@ -356,6 +357,7 @@ impl Core {
             hard_state,
             truncate_from,
             entries,
+            ..Io::default()
         })
     }
 

@@ -49,6 +49,7 @@ impl Core {
             term,
             last: self.log.last(),
             pre_vote,
+            transfer: false,
         };
         let peers: Vec<NodeId> = self.connected.keys().copied().collect();
         for peer in peers {
@@ -176,6 +177,7 @@ impl Core {
         self.log.push(Entry {
             term,
             index: last + 1,
+            kind: Default::default(),
             payload: Default::default(),
         });
     }

@@ -41,6 +41,7 @@ impl Core {
         let response = HeartbeatResponse {
             term: self.hard_state.term,
             read_seq: request.read_seq,
+            unfit: false,
         };
         self.send(Gate::HardState, from, Message::HeartbeatResponse(response));
     }

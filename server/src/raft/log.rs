@@ -224,6 +224,7 @@ mod tests {
         Entry {
             term,
             index,
+            kind: Default::default(),
             payload: Bytes::from(format!("{term}.{index}")),
         }
     }

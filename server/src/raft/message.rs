@@ -20,6 +20,15 @@ pub enum Message {
     Heartbeat(Heartbeat),
     /// So is the follower.
     HeartbeatResponse(HeartbeatResponse),
+    /// Stand for election now: the leader hands its office over.
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+    },
+    /// A follower wants to serve reads.
+    ReadIndexRequest(ReadIndexRequest),
+    /// From which index on it may.
+    ReadIndexResponse(ReadIndexResponse),
 }
 
 impl Message {
@@ -32,7 +41,10 @@ impl Message {
     pub fn is_response(&self) -> bool {
         matches!(
             self,
-            Message::VoteResponse(_) | Message::AppendResponse(_) | Message::HeartbeatResponse(_)
+            Message::VoteResponse(_)
+                | Message::AppendResponse(_)
+                | Message::HeartbeatResponse(_)
+                | Message::ReadIndexResponse(_)
         )
     }
 }
@@ -46,6 +58,8 @@ pub struct VoteRequest {
     pub last: Position,
     /// Only asks; changes nothing at the voter.
     pub pre_vote: bool,
+    /// The leader asked the candidate to take over.
+    pub transfer: bool,
 }
 
 /// See `peer.proto`.
@@ -118,4 +132,26 @@ pub struct HeartbeatResponse {
     pub term: Term,
     /// Copied from the request.
     pub read_seq: u64,
+    /// The responder should not lead.
+    pub unfit: bool,
+}
+
+/// See `peer.proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadIndexRequest {
+    /// The follower's term.
+    pub term: Term,
+    /// Never used twice by one process.
+    pub id: u64,
+}
+
+/// See `peer.proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadIndexResponse {
+    /// The responder's term.
+    pub term: Term,
+    /// Copied from the request.
+    pub id: u64,
+    /// The index to wait for; `None` if the responder does not lead.
+    pub index: Option<Index>,
 }

@@ -28,6 +28,7 @@ mod core;
 mod election;
 mod follower;
 mod log;
+mod membership;
 mod message;
 mod progress;
 mod quorum;
@@ -38,8 +39,11 @@ mod types;
 mod tests;
 
 pub use self::core::{Config, Core, Epoch, Output, ReadToken, Refused, RoleKind};
+pub use membership::{Configuration, Member, NoConfiguration};
 pub use message::{
-    AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message, VoteRequest,
-    VoteResponse,
+    AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message, ReadIndexRequest,
+    ReadIndexResponse, VoteRequest, VoteResponse,
 };
-pub use types::{Entry, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, Term};
+pub use types::{
+    Entry, EntryKind, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, SnapshotMeta, Term,
+};

@@ -41,13 +41,27 @@ pub struct Position {
     pub index: Index,
 }
 
+/// What an entry is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EntryKind {
+    /// For the state machine.
+    #[default]
+    Command,
+    /// Who belongs to the cluster from here on: an encoded `raft.storage.Configuration`, see [`Configuration`].
+    ///
+    /// [`Configuration`]: super::Configuration
+    Configuration,
+}
+
 /// One entry of the log. Cloning it copies no payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Term in which it was proposed.
     pub term: Term,
     /// Its index.
     pub index: Index,
+    /// What it is for.
+    pub kind: EntryKind,
     /// What to apply; empty for the entry with which a leader opens its term.
     pub payload: Bytes,
 }
@@ -74,18 +88,32 @@ pub struct HardState {
 /// Number of an [`Io`] request; they are numbered from 1 without gaps in the order in which they must reach the disk.
 pub type IoSeq = u64;
 
-/// One request to the log on disk. Requests are carried out in order: first the hard state, then the truncation,
-/// then the entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One request to the log on disk. Requests are carried out in order, and within one: first the hard state, then the
+/// reset, then the truncation, then the entries, then trust.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Io {
     /// Its number.
     pub seq: IoSeq,
     /// The new hard state, if it changed.
     pub hard_state: Option<HardState>,
+    /// Forget the whole log: it is empty now and ends here, because a snapshot (durable before this is asked for) holds
+    /// everything up to here.
+    pub reset: Option<Position>,
     /// Forget this index and everything after it.
     pub truncate_from: Option<Index>,
     /// Append these: contiguous, right behind what the log then holds.
     pub entries: std::sync::Arc<[Entry]>,
+    /// The node has got back what it lost: see [`Recovered::suspect`].
+    pub trusted: bool,
+}
+
+/// What a snapshot stands for: the state after this position, and who belonged to the cluster there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// The last entry that is part of it.
+    pub last: Position,
+    /// The configuration as of that entry; `None` as long as the cluster had none in its log.
+    pub configuration: Option<std::sync::Arc<super::Configuration>>,
 }
 
 /// What was found on disk at start.
@@ -93,6 +121,13 @@ pub struct Io {
 pub struct Recovered {
     /// The last hard state written.
     pub hard_state: HardState,
-    /// The log, contiguous from index 1.
+    /// The newest usable snapshot, already restored into the state machine.
+    pub snapshot: SnapshotMeta,
+    /// The position right before `entries`; not behind the snapshot.
+    pub base: Position,
+    /// The log, contiguous behind `base`.
     pub entries: Vec<Entry>,
+    /// Acknowledged parts of the log were damaged and are gone: nothing after this position can have been acknowledged.
+    /// Until the log reaches it again this node must not campaign, and must not vote for anybody who is behind it.
+    pub suspect: Option<Position>,
 }

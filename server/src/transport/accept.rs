@@ -35,6 +35,7 @@ impl PeerEndpoint {
             incarnation: self.members.incarnation,
             accepted: requests_end.is_some(),
             store_id: self.members.store_id,
+            protocol_version: PROTOCOL_VERSION,
         };
         let first = Frame {
             welcome: Some(welcome),
@@ -106,6 +107,15 @@ impl PeerEndpoint {
 #[tonic::async_trait]
 impl PeerService for PeerEndpoint {
     type ExchangeStream = Answers;
+
+    type SendSnapshotStream = tokio_stream::Empty<Result<proto::peer::SnapshotProgress, Status>>;
+
+    async fn send_snapshot(
+        &self,
+        _: Request<Streaming<proto::peer::SnapshotFrame>>,
+    ) -> Result<Response<Self::SendSnapshotStream>, Status> {
+        Err(Status::unimplemented("snapshots"))
+    }
 
     async fn exchange(&self, request: Request<Streaming<Frame>>) -> Result<Response<Answers>, Status> {
         let mut requests = request.into_inner();

@@ -5,8 +5,8 @@ use proto::peer::{self, message::Kind};
 use tonic::Status;
 
 use crate::raft::{
-    AppendRequest, AppendResponse, AppendResult, Entry, Heartbeat, HeartbeatResponse, Message, Position,
-    VoteRequest, VoteResponse,
+    AppendRequest, AppendResponse, AppendResult, Configuration, Entry, EntryKind, Heartbeat,
+    HeartbeatResponse, Message, Position, ReadIndexRequest, ReadIndexResponse, VoteRequest, VoteResponse,
 };
 
 /// Terms and indexes grow by one at a time, so no cluster gets here; a message that does would make the numbers of the
@@ -34,6 +34,7 @@ pub(super) fn to_wire(message: Message) -> peer::Message {
             last_term: request.last.term,
             last_index: request.last.index,
             pre_vote: request.pre_vote,
+            transfer: request.transfer,
         }),
         Message::VoteResponse(VoteResponse {
             term,
@@ -62,8 +63,26 @@ pub(super) fn to_wire(message: Message) -> peer::Message {
             commit,
             read_seq,
         }),
-        Message::HeartbeatResponse(HeartbeatResponse { term, read_seq }) => {
-            Kind::HeartbeatResponse(peer::HeartbeatResponse { term, read_seq })
+        Message::HeartbeatResponse(HeartbeatResponse {
+            term,
+            read_seq,
+            unfit,
+        }) => Kind::HeartbeatResponse(peer::HeartbeatResponse {
+            term,
+            read_seq,
+            unfit,
+        }),
+        Message::TimeoutNow { term } => Kind::TimeoutNow(peer::TimeoutNow { term }),
+        Message::ReadIndexRequest(ReadIndexRequest { term, id }) => {
+            Kind::ReadIndexRequest(peer::ReadIndexRequest { term, id })
+        }
+        Message::ReadIndexResponse(ReadIndexResponse { term, id, index }) => {
+            Kind::ReadIndexResponse(peer::ReadIndexResponse {
+                term,
+                id,
+                index: index.unwrap_or_default(),
+                refused: index.is_none(),
+            })
         }
     };
     peer::Message { kind: Some(kind) }
@@ -73,6 +92,7 @@ fn entry_to_wire(entry: &Entry) -> peer::Entry {
     peer::Entry {
         term: entry.term,
         index: entry.index,
+        configuration: entry.kind == EntryKind::Configuration,
         payload: entry.payload.clone(),
     }
 }
@@ -118,6 +138,7 @@ pub(super) fn from_wire(message: peer::Message) -> Result<Message, Status> {
                 index: request.last_index,
             },
             pre_vote: request.pre_vote,
+            transfer: request.transfer,
         }),
         Kind::VoteResponse(peer::VoteResponse {
             term,
@@ -139,9 +160,29 @@ pub(super) fn from_wire(message: peer::Message) -> Result<Message, Status> {
             commit,
             read_seq,
         }),
-        Kind::HeartbeatResponse(peer::HeartbeatResponse { term, read_seq }) => {
-            Message::HeartbeatResponse(HeartbeatResponse { term, read_seq })
+        Kind::HeartbeatResponse(peer::HeartbeatResponse {
+            term,
+            read_seq,
+            unfit,
+        }) => Message::HeartbeatResponse(HeartbeatResponse {
+            term,
+            read_seq,
+            unfit,
+        }),
+        Kind::TimeoutNow(peer::TimeoutNow { term }) => Message::TimeoutNow { term },
+        Kind::ReadIndexRequest(peer::ReadIndexRequest { term, id }) => {
+            Message::ReadIndexRequest(ReadIndexRequest { term, id })
         }
+        Kind::ReadIndexResponse(peer::ReadIndexResponse {
+            term,
+            id,
+            index,
+            refused,
+        }) => Message::ReadIndexResponse(ReadIndexResponse {
+            term,
+            id,
+            index: (!refused).then_some(index),
+        }),
     })
 }
 
@@ -158,6 +199,9 @@ fn highest_numbers(kind: &Kind) -> [u64; 2] {
         }
         Kind::Heartbeat(request) => [request.term, request.commit],
         Kind::HeartbeatResponse(response) => [response.term, 0],
+        Kind::TimeoutNow(request) => [request.term, 0],
+        Kind::ReadIndexRequest(request) => [request.term, 0],
+        Kind::ReadIndexResponse(response) => [response.term, response.index],
     }
 }
 
@@ -176,6 +220,10 @@ fn append_request(request: peer::AppendRequest) -> Result<AppendRequest, Status>
                 entry.index, entry.term, before.index, before.term, request.term
             )));
         }
+        if entry.configuration && Configuration::decode(entry.payload.clone()).is_err() {
+            let text = format!("entry {} should hold a configuration and does not", entry.index);
+            return Err(Status::invalid_argument(text));
+        }
         before = Position {
             term: entry.term,
             index: entry.index,
@@ -187,6 +235,7 @@ fn append_request(request: peer::AppendRequest) -> Result<AppendRequest, Status>
         .map(|entry| Entry {
             term: entry.term,
             index: entry.index,
+            kind: kind_of(&entry),
             payload: entry.payload,
         })
         .collect();
@@ -197,6 +246,13 @@ fn append_request(request: peer::AppendRequest) -> Result<AppendRequest, Status>
         commit: request.commit,
         read_seq: request.read_seq,
     })
+}
+
+fn kind_of(entry: &peer::Entry) -> EntryKind {
+    match entry.configuration {
+        true => EntryKind::Configuration,
+        false => EntryKind::Command,
+    }
 }
 
 fn append_response(response: peer::AppendResponse) -> AppendResponse {
@@ -229,6 +285,7 @@ mod tests {
         Entry {
             term,
             index,
+            kind: Default::default(),
             payload: bytes::Bytes::from_static(b"payload"),
         }
     }
@@ -254,6 +311,7 @@ mod tests {
                 term: 3,
                 last: hint,
                 pre_vote: true,
+                transfer: true,
             }),
             Message::VoteResponse(VoteResponse {
                 term: 3,
@@ -276,7 +334,23 @@ mod tests {
                 commit: 2,
                 read_seq: 3,
             }),
-            Message::HeartbeatResponse(HeartbeatResponse { term: 1, read_seq: 3 }),
+            Message::HeartbeatResponse(HeartbeatResponse {
+                term: 1,
+                read_seq: 3,
+                unfit: true,
+            }),
+            Message::TimeoutNow { term: 3 },
+            Message::ReadIndexRequest(ReadIndexRequest { term: 3, id: 7 }),
+            Message::ReadIndexResponse(ReadIndexResponse {
+                term: 3,
+                id: 7,
+                index: Some(9),
+            }),
+            Message::ReadIndexResponse(ReadIndexResponse {
+                term: 3,
+                id: 7,
+                index: None,
+            }),
         ];
         for message in messages {
             assert_eq!(from_wire(to_wire(message.clone())).unwrap(), message);

@@ -183,6 +183,7 @@ async fn greet(
         incarnation: members.incarnation,
         class: class.into(),
         store_id: members.store_id,
+        protocol_version_min: PROTOCOL_VERSION,
     };
     let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let first = Frame {

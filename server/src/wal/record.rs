@@ -93,6 +93,7 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Record, &'static str> {
             Ok(Record::Entry(Entry {
                 index: u64_at(&head, 5),
                 term: u64_at(&head, 13),
+                kind: Default::default(),
                 payload: bytes.split_to(len),
             }))
         }

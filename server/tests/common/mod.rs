@@ -311,6 +311,7 @@ impl Everybody {
             let request = timed(PutRequest {
                 key: key.to_owned(),
                 value: value.to_owned(),
+                ..Default::default()
             });
             match self.clients[self.leader].put(request).await {
                 Ok(response) => return Some(response.into_inner().index),
@@ -340,7 +341,10 @@ impl Everybody {
     pub(crate) async fn get(&mut self, key: &str) -> Option<String> {
         let waiting = Waiting::new();
         loop {
-            let request = timed(GetRequest { key: key.to_owned() });
+            let request = timed(GetRequest {
+                key: key.to_owned(),
+                ..Default::default()
+            });
             match self.clients[self.leader].get(request).await {
                 Ok(response) => {
                     let response = response.into_inner();

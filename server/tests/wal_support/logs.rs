@@ -81,6 +81,7 @@ pub(crate) fn workload(rng: &mut Rng, count: u64, payload_max: u64) -> Vec<Io> {
             entries.push(Entry {
                 term,
                 index: terms.len() as u64,
+                kind: Default::default(),
                 payload: Bytes::from(vec![byte; len]),
             });
         }
@@ -89,6 +90,7 @@ pub(crate) fn workload(rng: &mut Rng, count: u64, payload_max: u64) -> Vec<Io> {
             hard_state,
             truncate_from,
             entries: entries.into(),
+            ..Io::default()
         });
     }
     ios
@@ -103,9 +105,11 @@ pub(crate) fn append(seq: u64, payload: &[u8]) -> Io {
         entries: [Entry {
             term: 1,
             index: seq,
+            kind: Default::default(),
             payload: Bytes::copy_from_slice(payload),
         }]
         .into(),
+        ..Io::default()
     }
 }
 

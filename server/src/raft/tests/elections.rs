@@ -26,6 +26,7 @@ fn a_vote_leaves_only_after_it_is_on_disk() {
         term: 5,
         last: Position::default(),
         pre_vote: false,
+        transfer: false,
     };
     cluster
         .node(2)
@@ -45,6 +46,7 @@ fn nobody_votes_twice_in_a_term_not_even_after_a_crash() {
         term: 5,
         last: Position::default(),
         pre_vote: false,
+        transfer: false,
     };
     cluster
         .node(2)
@@ -72,6 +74,7 @@ fn a_pre_vote_changes_nothing_at_the_voter() {
         term: 9,
         last: Position::default(),
         pre_vote: true,
+        transfer: false,
     };
     cluster
         .node(2)
@@ -141,6 +144,7 @@ fn whoever_hears_a_leader_does_not_help_to_depose_it() {
             term: term + 1,
             last: Position { term: 99, index: 99 },
             pre_vote,
+            transfer: false,
         };
         cluster
             .node(2)
@@ -158,6 +162,7 @@ fn a_refused_pre_vote_brings_the_asker_up_to_the_present_term() {
         term: 8,
         last: Position::default(),
         pre_vote: false,
+        transfer: false,
     };
     cluster
         .node(2)
@@ -187,6 +192,7 @@ fn a_leader_at_an_earlier_term_learns_of_the_later_one_from_the_answer() {
         term: term + 4,
         last: Position { term: 99, index: 99 },
         pre_vote: false,
+        transfer: false,
     };
     cluster
         .node(3)

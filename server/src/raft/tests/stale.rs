@@ -19,6 +19,7 @@ fn append(term: Term, prev: (Term, Index), terms: &[Term], commit: Index) -> Mes
     let entries = terms.iter().zip(prev.1 + 1..).map(|(&term, index)| Entry {
         term,
         index,
+        kind: Default::default(),
         payload: Default::default(),
     });
     Message::AppendRequest(AppendRequest {
@@ -160,7 +161,11 @@ fn a_leader_of_the_past_is_told_the_present_term() {
         read_seq: 9,
     });
     cluster.request(1, 2, heartbeat);
-    let answer = Message::HeartbeatResponse(HeartbeatResponse { term: 5, read_seq: 9 });
+    let answer = Message::HeartbeatResponse(HeartbeatResponse {
+        term: 5,
+        read_seq: 9,
+        unfit: false,
+    });
     assert!(answers(&mut cluster, 2, 1).contains(&answer));
     assert_eq!(cluster.node(2).core.commit(), 0);
 }
@@ -219,6 +224,7 @@ fn an_answer_from_an_earlier_term_counts_for_nothing() {
     let late = HeartbeatResponse {
         term: earlier,
         read_seq: 99,
+        unfit: false,
     };
     cluster.respond(2, 1, Message::HeartbeatResponse(late));
     assert!(cluster.node(1).core.commit() < index);
