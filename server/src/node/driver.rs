@@ -192,7 +192,7 @@ impl Driver {
 
     fn refusal(&self, refused: Refused) -> Failure {
         match refused {
-            Refused::Overloaded => Failure::Overloaded,
+            Refused::Overloaded | Refused::Transferring | Refused::Unfit => Failure::Overloaded,
             Refused::NotLeader(leader) => {
                 let leader = leader.map(|leader| self.parts.members.name_and_address(leader));
                 Failure::NotLeader {

@@ -2,117 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::config::Config;
 use super::log::{Log, weight};
-use super::message::Message;
+use super::message::{Message, ReadIndexResponse};
+use super::output::{Output, ReadToken, Refused};
 use super::progress::Progress;
-use super::quorum::majority;
-use super::types::{Entry, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, Term};
-
-/// What a core must be told before it begins. Times are in ticks, whose length is the caller's business.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// This node.
-    pub id: NodeId,
-    /// How many nodes vote, this one included.
-    pub voters: usize,
-    /// Everything random follows from it.
-    pub seed: u64,
-    /// An election timeout is drawn from this range, anew for each wait. Its start is also for how long a follower
-    /// that heard from its leader refuses to help anybody else to the office; its end, for how long a leader keeps it
-    /// without hearing from a majority.
-    pub election_ticks: Range<u32>,
-    /// Between two heartbeats. Well below `election_ticks.start`.
-    pub heartbeat_ticks: u32,
-    /// Entries in one append weigh no more, unless a single one does.
-    pub append_bytes_max: usize,
-    /// Appends under way to one follower.
-    pub append_messages_max: usize,
-    /// Weight of appends under way to one follower.
-    pub window_bytes_max: usize,
-    /// Weight of accepted proposals that are not committed yet; above it proposals are refused.
-    pub uncommitted_bytes_max: usize,
-    /// Planted bug: the leader commits what its own disk has, without waiting for a majority.
-    #[cfg(feature = "mutants")]
-    pub ack_before_majority: bool,
-}
-
-impl Config {
-    /// The defaults for nodes on one network, with ticks of 10 ms: elections after 150–300 ms, heartbeats every 30 ms.
-    pub fn new(id: NodeId, voters: usize, seed: u64) -> Config {
-        Config {
-            id,
-            voters,
-            seed,
-            election_ticks: 15..31,
-            heartbeat_ticks: 3,
-            append_bytes_max: 256 << 10,
-            append_messages_max: 64,
-            window_bytes_max: 4 << 20,
-            uncommitted_bytes_max: 64 << 20,
-            #[cfg(feature = "mutants")]
-            ack_before_majority: false,
-        }
-    }
-}
-
-/// Names a batch of reads while it waits; chosen by the caller.
-pub type ReadToken = u64;
+use super::quorum::{reached_by_majority, reached_by_quorum};
+use super::reads::{Asker, LeaseRound, PendingRead, RemoteRead};
+use super::transfer::Transfer;
+use super::types::{Entry, EntryKind, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, Term};
 
 /// Names one connection to a peer, so that answers from an earlier one are told apart. Chosen by the caller, never
 /// reused for the same peer.
 pub type Epoch = u64;
-
-/// Why the core did not take a proposal or a read. Nothing of it happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// This node does not lead; the one it holds for the leader, if any.
-    NotLeader(Option<NodeId>),
-    /// Too much waits for its commit already.
-    Overloaded,
-}
-
-/// What the caller must do, in this order: send [`Output::send`], pass [`Output::io`] on to the disk, apply
-/// [`Output::apply`], answer the reads. Nothing here has to be waited for.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// Messages that may leave at once.
-    pub send: Vec<(NodeId, Message)>,
-    /// The next request to the disk; report it with [`Core::durable`].
-    pub io: Option<Io>,
-    /// Committed entries, each exactly once and in order.
-    pub apply: Vec<Entry>,
-    /// Reads that may be answered once everything up to the index is applied.
-    pub reads: Vec<(ReadToken, Index)>,
-    /// Reads that lost their leader before they were confirmed.
-    pub reads_failed: Vec<ReadToken>,
-}
-
-impl Output {
-    /// Makes room for the next [`Core::poll`].
-    pub fn clear(&mut self) {
-        self.send.clear();
-        self.io = None;
-        self.apply.clear();
-        self.reads.clear();
-        self.reads_failed.clear();
-    }
-}
-
-/// What a node is doing, without the details.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoleKind {
-    /// Follows, or waits for somebody to follow.
-    Follower,
-    /// Asks whether an election would succeed.
-    PreCandidate,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
-}
 
 #[derive(Debug)]
 pub(super) enum Role {
@@ -125,24 +31,24 @@ pub(super) enum Role {
 /// What only a leader has.
 #[derive(Debug)]
 pub(super) struct Leadership {
-    /// The followers with a connection now or once in this term.
+    /// Whom it feeds: the other members; before there is a configuration, those with a connection now or once in this
+    /// term.
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// Index of the entry that opened this term: no read is answered from a state before it.
     pub(super) opened_at: Index,
     /// The latest read round.
     pub(super) read_seq: u64,
-    /// Read rounds that wait for a majority.
+    /// Read rounds that wait for a quorum.
     pub(super) reads: VecDeque<PendingRead>,
+    /// When the rounds were begun that could still prolong the lease.
+    pub(super) lease_rounds: VecDeque<LeaseRound>,
+    /// When the last round that a quorum has answered was begun.
+    pub(super) lease_from_ms: Option<u64>,
     pub(super) ticks_to_heartbeat: u32,
     /// Weight of entries above the commit index.
     pub(super) uncommitted_bytes: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct PendingRead {
-    pub(super) seq: u64,
-    pub(super) index: Index,
-    pub(super) token: ReadToken,
+    /// The office is being handed over.
+    pub(super) transfer: Option<Transfer>,
 }
 
 /// What must be on disk before a message may leave.
@@ -169,48 +75,76 @@ pub struct Core {
     /// Ticks since the leader was heard, a vote was given, or an election began.
     pub(super) ticks_quiet: u32,
     pub(super) ticks_to_election: u32,
+    /// Ticks since the start, as far as they matter to leases that were granted before it.
+    pub(super) ticks_alive: u32,
+    /// The caller's clock, see [`Core::set_clock`].
+    pub(super) now_ms: u64,
     /// Peers with a connection that this node dialled.
     pub(super) connected: BTreeMap<NodeId, Epoch>,
+    /// Peers met so far: the voters, as long as they are only counted.
+    met: BTreeSet<NodeId>,
     io_issued: IoSeq,
     io_durable: IoSeq,
     /// The last disk request that carried a hard state.
     io_hard_state: IoSeq,
+    /// Ticks since the disk last finished something, while anything is under way.
+    ticks_disk_silent: u32,
+    /// The caller says that this node should not lead.
+    pub(super) unfit: bool,
+    /// See [`Recovered::suspect`].
+    pub(super) suspect: Option<Position>,
+    trust_regained: bool,
     outbox: Vec<(Gate, NodeId, Message)>,
     /// Messages that wait for the disk, in order of what they wait for.
     held: VecDeque<(IoSeq, NodeId, Message)>,
-    reads_new: Vec<ReadToken>,
-    reads_failed: Vec<ReadToken>,
+    pub(super) reads_new: Vec<Asker>,
+    pub(super) reads_remote: Vec<RemoteRead>,
+    pub(super) read_id_next: u64,
+    pub(super) reads_done: Vec<(ReadToken, Index)>,
+    pub(super) reads_failed: Vec<ReadToken>,
+    pub(super) snapshots: Vec<NodeId>,
 }
 
 impl Core {
     /// A node that starts as a follower from what its disk held. Leadership is never resumed: what the old leader sent
     /// but did not keep must not be sent again differently in the same term.
     pub fn new(config: Config, recovered: Recovered) -> Core {
-        assert!(config.voters > 0, "a cluster has at least one voter");
         assert!(
             config.heartbeat_ticks < config.election_ticks.start,
             "heartbeats every {} ticks cannot hold off elections after {}",
             config.heartbeat_ticks,
             config.election_ticks.start
         );
+        let (hard_state, suspect) = (recovered.hard_state, recovered.suspect);
         let mut core = Core {
             random: SplitMix(config.seed),
             config,
-            hard_state: recovered.hard_state,
+            hard_state,
             hard_state_dirty: false,
-            log: Log::recovered(recovered.entries),
+            log: Log::recovered(recovered),
             role: Role::Follower,
             leader: None,
             ticks_quiet: 0,
             ticks_to_election: 0,
+            ticks_alive: 0,
+            now_ms: 0,
             connected: BTreeMap::new(),
+            met: BTreeSet::new(),
             io_issued: 0,
             io_durable: 0,
             io_hard_state: 0,
+            ticks_disk_silent: 0,
+            unfit: false,
+            suspect,
+            trust_regained: false,
             outbox: Vec::new(),
             held: VecDeque::new(),
             reads_new: Vec::new(),
+            reads_remote: Vec::new(),
+            read_id_next: 1,
+            reads_done: Vec::new(),
             reads_failed: Vec::new(),
+            snapshots: Vec::new(),
         };
         assert!(
             core.hard_state.term >= core.log.last().term,
@@ -226,18 +160,39 @@ impl Core {
 
     /// One unit of time passed.
     pub fn tick(&mut self) {
+        self.ticks_alive = self.ticks_alive.saturating_add(1);
+        self.ticks_disk_silent = match self.io_durable < self.io_issued {
+            true => self.ticks_disk_silent + 1,
+            false => 0,
+        };
+        self.tick_remote_reads();
         match self.role {
             Role::Leader(_) => self.tick_leader(),
             _ => self.tick_election(),
         }
     }
 
+    /// The caller's monotonic clock, which must also advance while the machine sleeps. Only leases look at it.
+    pub fn set_clock(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    /// Whether this node should stay out of office for the caller's reasons, such as a full disk. It keeps following
+    /// and voting; as a leader it takes no more proposals and hands its office to a voter that is fit, if there is one.
+    pub fn set_unfit(&mut self, unfit: bool) {
+        self.unfit = unfit;
+    }
+
     /// A connection to a peer was made; requests to it may be sent.
     pub fn peer_up(&mut self, peer: NodeId, epoch: Epoch) {
         assert_ne!(peer, self.config.id, "a node is not its own peer");
         self.connected.insert(peer, epoch);
+        self.met.insert(peer);
         let last = self.log.last().index;
-        if let Role::Leader(leadership) = &mut self.role {
+        let feeds = self.feeds(peer);
+        if let Role::Leader(leadership) = &mut self.role
+            && feeds
+        {
             let known = leadership.progress.get(&peer);
             let progress = known.map_or_else(|| Progress::unknown(last), |known| known.reconnected(last));
             leadership.progress.insert(peer, progress);
@@ -258,6 +213,8 @@ impl Core {
             Message::VoteRequest(request) => self.on_vote_request(from, request),
             Message::AppendRequest(request) => self.on_append_request(from, request),
             Message::Heartbeat(request) => self.on_heartbeat(from, request),
+            Message::TimeoutNow { term } => self.on_timeout_now(from, term),
+            Message::ReadIndexRequest(request) => self.on_read_index_request(from, request),
             // A response on the requesting side is a peer's mistake, and harmless when ignored.
             _ => {}
         }
@@ -272,6 +229,7 @@ impl Core {
             Message::VoteResponse(response) => self.on_vote_response(from, response),
             Message::AppendResponse(response) => self.on_append_response(from, response),
             Message::HeartbeatResponse(response) => self.on_heartbeat_response(from, response),
+            Message::ReadIndexResponse(response) => self.on_read_index_response(from, response),
             _ => {}
         }
     }
@@ -279,37 +237,37 @@ impl Core {
     /// Appends a command to the log, if this node leads. Where it went is returned at once; whether it stays there is
     /// known when that index is applied: with the same term it is this command, with another it never happened.
     pub fn propose(&mut self, payload: Bytes) -> Result<Position, Refused> {
+        match &self.role {
+            Role::Leader(leadership) if leadership.transfer.is_some() => return Err(Refused::Transferring),
+            Role::Leader(_) if self.unfit => return Err(Refused::Unfit),
+            Role::Leader(_) => {}
+            _ => return Err(Refused::NotLeader(self.leader)),
+        }
+        self.append(EntryKind::Command, payload)
+    }
+
+    /// A leader's own entry, of whatever kind.
+    pub(super) fn append(&mut self, kind: EntryKind, payload: Bytes) -> Result<Position, Refused> {
         let Role::Leader(leadership) = &mut self.role else {
             return Err(Refused::NotLeader(self.leader));
         };
-        let position = Position {
+        let entry = Entry {
             term: self.hard_state.term,
             index: self.log.last().index + 1,
-        };
-        let entry = Entry {
-            term: position.term,
-            index: position.index,
-            kind: Default::default(),
+            kind,
             payload,
         };
         let bytes = leadership.uncommitted_bytes + weight(&entry);
-        if bytes > self.config.uncommitted_bytes_max {
+        if bytes > self.config.uncommitted_bytes_max && kind == EntryKind::Command {
             return Err(Refused::Overloaded);
         }
         leadership.uncommitted_bytes = bytes;
+        let position = entry.position();
         self.log.push(entry);
-        Ok(position)
-    }
-
-    /// Asks for a moment at which this node certainly led. All reads that arrived together share one token.
-    pub fn read(&mut self, token: ReadToken) -> Result<(), Refused> {
-        match self.role {
-            Role::Leader(_) => {
-                self.reads_new.push(token);
-                Ok(())
-            }
-            _ => Err(Refused::NotLeader(self.leader)),
+        if kind == EntryKind::Configuration {
+            self.feed_members();
         }
+        Ok(position)
     }
 
     /// Every disk request up to `seq` is on disk.
@@ -319,6 +277,9 @@ impl Core {
             "disk request {seq} was never made (last {})",
             self.io_issued
         );
+        if seq > self.io_durable {
+            self.ticks_disk_silent = 0;
+        }
         self.io_durable = self.io_durable.max(seq);
         self.log.io_done(seq);
         match self.role {
@@ -333,16 +294,21 @@ impl Core {
     /// Collects everything that is to be done since the last call.
     pub fn poll(&mut self, output: &mut Output) {
         self.start_reads();
+        self.hand_over_if_caught_up();
         self.broadcast_appends();
         output.io = self.take_io();
         self.release_messages(&mut output.send);
         output.apply.extend_from_slice(self.log.take_committed());
-        self.finish_reads(&mut output.reads);
+        self.finish_reads();
+        output.reads.append(&mut self.reads_done);
         output.reads_failed.append(&mut self.reads_failed);
+        output.snapshots.append(&mut self.snapshots);
+        // Answers to reads of others may have come up just now.
+        self.release_messages(&mut output.send);
     }
 
     fn take_io(&mut self) -> Option<Io> {
-        if !self.hard_state_dirty && !self.log.has_io() {
+        if !self.hard_state_dirty && !self.log.has_io() && !self.trust_regained {
             return None;
         }
         self.io_issued += 1;
@@ -351,13 +317,14 @@ impl Core {
         if hard_state.is_some() {
             self.io_hard_state = seq;
         }
-        let (truncate_from, entries) = self.log.take_io(seq);
+        let io = self.log.take_io(seq);
         Some(Io {
             seq,
             hard_state,
-            truncate_from,
-            entries,
-            ..Io::default()
+            reset: io.reset,
+            truncate_from: io.truncate_from,
+            entries: io.entries,
+            trusted: std::mem::take(&mut self.trust_regained),
         })
     }
 
@@ -389,8 +356,41 @@ impl Core {
         self.outbox.push((gate, to, message));
     }
 
-    pub(super) fn majority(&self) -> usize {
-        majority(self.config.voters)
+    /// The largest value that a quorum has reached: of the newest configuration or, before there is one, of as many
+    /// voters as were announced.
+    pub(super) fn quorum_reached(&self, reached: impl Fn(NodeId) -> u64) -> u64 {
+        if let Some((_, configuration)) = self.log.configuration() {
+            return reached_by_quorum(configuration, reached);
+        }
+        if self.config.voters == 0 {
+            return 0;
+        }
+        let mut values: Vec<u64> = self
+            .met
+            .iter()
+            .copied()
+            .chain([self.config.id])
+            .map(reached)
+            .collect();
+        reached_by_majority(&mut values, self.config.voters)
+    }
+
+    /// Whether this node has a vote to give itself.
+    pub(super) fn votes(&self) -> bool {
+        match self.log.configuration() {
+            Some((_, configuration)) => configuration.is_voter(self.config.id),
+            None => self.config.voters > 0,
+        }
+    }
+
+    /// Remembers a peer that has spoken without being dialled.
+    pub(super) fn meet(&mut self, peer: NodeId) {
+        self.met.insert(peer);
+    }
+
+    /// The peers met so far.
+    pub fn met(&self) -> &BTreeSet<NodeId> {
+        &self.met
     }
 
     pub(super) fn set_hard_state(&mut self, term: Term, vote: Option<NodeId>) {
@@ -407,16 +407,32 @@ impl Core {
         !self.hard_state_dirty && self.io_hard_state <= self.io_durable
     }
 
+    /// Whether the disk has left a request unanswered for longer than any election takes to begin.
+    pub fn disk_is_stalled(&self) -> bool {
+        self.ticks_disk_silent > self.config.election_ticks.end
+    }
+
+    /// The log was refilled by a leader up to `verified`: does it hold again everything that this node may have
+    /// acknowledged?
+    pub(super) fn regain_trust(&mut self, verified: Index) {
+        let Some(suspect) = self.suspect else { return };
+        let term = self.log.term_at(verified).unwrap_or_default();
+        let verified = Position {
+            term,
+            index: verified,
+        };
+        if verified >= suspect {
+            self.suspect = None;
+            self.trust_regained = true;
+        }
+    }
+
     /// Follows `leader` in `term`. Whatever this node was before ends here.
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         if term > self.hard_state.term {
             self.set_hard_state(term, None);
         }
-        if let Role::Leader(leadership) = &self.role {
-            self.reads_failed
-                .extend(leadership.reads.iter().map(|read| read.token));
-            self.reads_failed.append(&mut self.reads_new);
-        }
+        self.fail_reads_of_office(leader);
         if !matches!(self.role, Role::Follower) {
             self.role = Role::Follower;
             self.restart_election_timer();
@@ -435,93 +451,19 @@ impl Core {
         self.ticks_to_election = start + (self.random.next() % span) as u32;
     }
 
-    fn start_reads(&mut self) {
-        let Role::Leader(leadership) = &mut self.role else {
-            return;
+    /// Tells a follower that this node cannot confirm its read.
+    pub(super) fn refuse_read_of(&mut self, peer: NodeId, id: u64) {
+        let response = ReadIndexResponse {
+            term: self.hard_state.term,
+            id,
+            index: None,
         };
-        if self.reads_new.is_empty() {
-            return;
-        }
-        leadership.read_seq += 1;
-        // Entries of earlier terms may be committed without this leader knowing yet: nothing is answered from a state
-        // before its own first entry (§6.4 of Ongaro's thesis).
-        let index = self.log.commit().max(leadership.opened_at);
-        let seq = leadership.read_seq;
-        leadership.reads.extend(
-            self.reads_new
-                .drain(..)
-                .map(|token| PendingRead { seq, index, token }),
-        );
-        // Tells everybody the new round at once; under load an append carries it as well, but heartbeats never wait
-        // behind entries.
-        self.broadcast_heartbeats();
+        self.send(Gate::Open, peer, Message::ReadIndexResponse(response));
     }
 
-    fn finish_reads(&mut self, reads: &mut Vec<(ReadToken, Index)>) {
-        if !matches!(&self.role, Role::Leader(leadership) if !leadership.reads.is_empty()) {
-            return;
-        }
-        let confirmed = self.confirmed_read_seq();
-        let Role::Leader(leadership) = &mut self.role else {
-            return;
-        };
-        while leadership.reads.front().is_some_and(|read| read.seq <= confirmed) {
-            let read = leadership.reads.pop_front().expect("the front was just seen");
-            reads.push((read.token, read.index));
-        }
-    }
-
-    // What can be asked.
-
-    /// What this node is doing.
-    pub fn role(&self) -> RoleKind {
-        match self.role {
-            Role::Follower => RoleKind::Follower,
-            Role::PreCandidate { .. } => RoleKind::PreCandidate,
-            Role::Candidate { .. } => RoleKind::Candidate,
-            Role::Leader(_) => RoleKind::Leader,
-        }
-    }
-
-    /// The current term.
-    pub fn term(&self) -> Term {
-        self.hard_state.term
-    }
-
-    /// Who leads this term, as far as this node knows.
-    pub fn leader(&self) -> Option<NodeId> {
-        self.leader
-    }
-
-    /// Highest index known to be committed.
-    pub fn commit(&self) -> Index {
-        self.log.commit()
-    }
-
-    /// End of this node's log.
-    pub fn last(&self) -> Position {
-        self.log.last()
-    }
-
-    /// Highest index of its log that is on its disk.
-    pub fn durable_index(&self) -> Index {
-        self.log.durable()
-    }
-
-    /// Leader only: how far a follower's disk has come.
-    pub fn matched(&self, peer: NodeId) -> Index {
-        match &self.role {
-            Role::Leader(leadership) => leadership
-                .progress
-                .get(&peer)
-                .map_or(0, |progress| progress.matched),
-            _ => 0,
-        }
-    }
-
-    /// Who has this node's vote in the current term.
-    pub fn vote(&self) -> Option<NodeId> {
-        self.hard_state.vote
+    /// The newest configuration in the log, committed or not, and its index; `None` before there is any.
+    pub fn configuration(&self) -> Option<(Index, &Arc<super::Configuration>)> {
+        self.log.configuration()
     }
 }
 

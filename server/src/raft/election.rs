@@ -10,16 +10,22 @@ use super::types::{Entry, NodeId, Term};
 
 impl Core {
     pub(super) fn tick_election(&mut self) {
-        self.ticks_quiet += 1;
-        if self.ticks_quiet < self.ticks_to_election {
-            return;
+        self.ticks_quiet = self.ticks_quiet.saturating_add(1);
+        // Whoever should rather not lead lets the others go first.
+        let patience = 1 + u32::from(self.unfit);
+        if self.ticks_quiet >= patience * self.ticks_to_election && self.may_campaign() {
+            self.ask_whether_to_campaign();
         }
-        // A candidate promises the end of its log, so that must be on its disk first; a disk that hangs is no place
-        // for a leader anyway.
-        if self.log.durable() < self.log.last().index {
-            return;
-        }
-        self.ask_whether_to_campaign();
+    }
+
+    /// Whether this node may stand for election. A candidate promises the end of its log, so that must be on its disk
+    /// first; a disk that hangs is no place for a leader anyway. A node that has lost acknowledged entries must get them
+    /// back before anything else.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.votes()
+            && self.suspect.is_none()
+            && self.log.durable() >= self.log.last().index
+            && !self.disk_is_stalled()
     }
 
     /// Pre-vote: find out whether an election would succeed before disturbing anybody with a new term.
@@ -29,27 +35,30 @@ impl Core {
         self.role = Role::PreCandidate {
             granted: BTreeSet::new(),
         };
-        self.request_votes(self.hard_state.term + 1, true);
+        self.fail_reads_of_office(None);
+        self.request_votes(self.hard_state.term + 1, true, false);
         self.count_vote(self.config.id);
     }
 
-    fn campaign(&mut self) {
+    /// Stands for election, asked to by the leader itself if `transfer`.
+    pub(super) fn campaign(&mut self, transfer: bool) {
         self.leader = None;
+        self.fail_reads_of_office(None);
         self.restart_election_timer();
         self.set_hard_state(self.hard_state.term + 1, Some(self.config.id));
         self.role = Role::Candidate {
             granted: BTreeSet::new(),
         };
-        self.request_votes(self.hard_state.term, false);
+        self.request_votes(self.hard_state.term, false, transfer);
         // The candidate's own vote counts once it is on disk: see `count_own_vote`.
     }
 
-    fn request_votes(&mut self, term: Term, pre_vote: bool) {
+    fn request_votes(&mut self, term: Term, pre_vote: bool, transfer: bool) {
         let request = VoteRequest {
             term,
             last: self.log.last(),
             pre_vote,
-            transfer: false,
+            transfer,
         };
         let peers: Vec<NodeId> = self.connected.keys().copied().collect();
         for peer in peers {
@@ -65,14 +74,17 @@ impl Core {
 
     pub(super) fn on_vote_request(&mut self, from: NodeId, request: VoteRequest) {
         let own_term = self.hard_state.term;
-        let up_to_date = request.last >= self.log.last();
+        // What was lost here may be what the candidate lacks as well: it must hold all that this node ever acknowledged.
+        let up_to_date = request.last >= self.log.last().max(self.suspect.unwrap_or_default());
         if request.pre_vote {
             // Changes nothing here: no term, no vote, no timer.
             let granted = request.term > own_term && up_to_date && !self.hears_a_leader();
             return self.answer_vote(from, request, granted);
         }
-        if request.term < own_term || (request.term > own_term && self.hears_a_leader()) {
-            // A node whose leader is alive does not help to depose it (§4.2.3 of the thesis).
+        let loyal = self.hears_a_leader() && !request.transfer;
+        if request.term < own_term || (request.term > own_term && loyal) {
+            // A node whose leader is alive does not help to depose it (§4.2.3 of the thesis), unless that leader itself
+            // has asked for it.
             return self.answer_vote(from, request, false);
         }
         if request.term > own_term {
@@ -103,8 +115,12 @@ impl Core {
         self.send(Gate::HardState, to, Message::VoteResponse(response));
     }
 
-    /// Whether a leader was heard so recently that nobody else should be helped to the office.
+    /// Whether a leader was heard so recently that nobody else should be helped to the office. With leases, a node that
+    /// has just started may have heard one right before it stopped.
     fn hears_a_leader(&self) -> bool {
+        if self.config.lease_ms > 0 && self.ticks_alive < self.config.election_ticks.start {
+            return true;
+        }
         match self.role {
             Role::Leader(_) => true,
             _ => self.leader.is_some() && self.ticks_quiet < self.config.election_ticks.start,
@@ -131,21 +147,22 @@ impl Core {
     }
 
     fn count_vote(&mut self, from: NodeId) {
-        let majority = self.majority();
-        match &mut self.role {
-            Role::PreCandidate { granted } => {
-                granted.insert(from);
-                if granted.len() >= majority {
-                    self.campaign();
-                }
-            }
-            Role::Candidate { granted } => {
-                granted.insert(from);
-                if granted.len() >= majority {
-                    self.lead();
-                }
-            }
-            _ => {}
+        if from != self.config.id {
+            self.meet(from);
+        }
+        let (Role::PreCandidate { granted } | Role::Candidate { granted }) = &mut self.role else {
+            return;
+        };
+        granted.insert(from);
+        let (Role::PreCandidate { granted } | Role::Candidate { granted }) = &self.role else {
+            return;
+        };
+        if self.quorum_reached(|id| u64::from(granted.contains(&id))) == 0 {
+            return;
+        }
+        match self.role {
+            Role::PreCandidate { .. } => self.campaign(false),
+            _ => self.lead(),
         }
     }
 
@@ -163,6 +180,7 @@ impl Core {
             .connected
             .keys()
             .chain(voters)
+            .filter(|peer| self.feeds(**peer))
             .map(|peer| (*peer, Progress::unknown(last)))
             .collect();
         self.leader = Some(self.config.id);
@@ -171,14 +189,17 @@ impl Core {
             opened_at: last + 1,
             read_seq: 0,
             reads: VecDeque::new(),
+            lease_rounds: VecDeque::new(),
+            lease_from_ms: None,
             ticks_to_heartbeat: 0,
             uncommitted_bytes: 0,
+            transfer: None,
         });
         self.log.push(Entry {
             term,
             index: last + 1,
-            kind: Default::default(),
-            payload: Default::default(),
+            ..Entry::default()
         });
+        self.feed_members();
     }
 }

@@ -16,7 +16,9 @@ impl Core {
             return self.answer_append(from, Gate::HardState, result, read_seq);
         }
         let prev = request.prev;
-        if self.log.term_at(prev.index) != Some(prev.term) {
+        // What a snapshot holds is committed, so it matches any leader's log.
+        let compacted = prev.index < self.log.base().index;
+        if !compacted && self.log.term_at(prev.index) != Some(prev.term) {
             let hint = self.log.last_not_above(prev.term, prev.index);
             let result = AppendResult::Rejected {
                 rejected: prev.index,
@@ -29,6 +31,7 @@ impl Core {
         let verified = prev.index + request.entries.len() as u64;
         self.log
             .commit_to(request.commit.min(verified).max(self.log.commit()));
+        self.regain_trust(verified);
         self.answer_append(from, Gate::Log, AppendResult::Matched(verified), read_seq);
     }
 
@@ -41,14 +44,14 @@ impl Core {
         let response = HeartbeatResponse {
             term: self.hard_state.term,
             read_seq: request.read_seq,
-            unfit: false,
+            unfit: self.is_unfit(),
         };
         self.send(Gate::HardState, from, Message::HeartbeatResponse(response));
     }
 
     /// Accepts `from` as the leader of `term`, unless that term has passed. Every message of the current leader, also
     /// one that is then rejected, holds off the next election.
-    fn follow(&mut self, from: NodeId, term: Term) -> bool {
+    pub(super) fn follow(&mut self, from: NodeId, term: Term) -> bool {
         if term < self.hard_state.term {
             return false;
         }

@@ -1,23 +1,30 @@
-//! The log as the core sees it: all of it in memory, and how much of it is safe.
+//! The log as the core sees it: all of it that is still needed, in memory, and how much of it is safe.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::types::{Entry, Index, IoSeq, Position, Term};
+use super::membership::Configuration;
+use super::types::{Entry, EntryKind, Index, IoSeq, Position, Recovered, SnapshotMeta, Term};
 
-/// The log and its three marks.
+/// The log and its marks.
 ///
-/// Inequalities that always hold: `handed ≤ commit ≤ last`, `durable ≤ last`, `persisted ≤ last`.
+/// Inequalities that always hold: `base ≤ handed ≤ commit ≤ last`, `durable ≤ last`, `persisted ≤ last`.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Entry `i` stands at `entries[i - 1]`: contiguous from index 1, terms never decreasing.
+    /// Right before the first entry that is still here. A snapshot holds everything up to here.
+    base: Position,
+    /// Contiguous from `base.index + 1`, terms never decreasing.
     entries: Vec<Entry>,
+    /// Every configuration in the log, oldest first, and before them the one that was in force at the snapshot.
+    configurations: Vec<(Index, Arc<Configuration>)>,
     /// Highest index known to be on the disks of a majority. Only grows.
     commit: Index,
     /// Highest index given out for applying. Only grows.
     handed: Index,
     /// Highest index handed to the disk; everything above still has to be.
     persisted: Index,
+    /// The log was replaced by a snapshot that ends here, which the disk does not know yet.
+    reset: Option<Position>,
     /// Lowest index that was cut off since the last [`Log::take_io`].
     truncated_from: Option<Index>,
     /// Highest index known to be on this node's disk and not overwritten by a request still under way.
@@ -29,34 +36,69 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct UnderWay {
     seq: IoSeq,
+    reset: bool,
     truncated_from: Option<Index>,
     last: Index,
 }
 
+/// What the next disk request has to do with the log.
+pub(super) struct LogIo {
+    pub(super) reset: Option<Position>,
+    pub(super) truncate_from: Option<Index>,
+    pub(super) entries: Arc<[Entry]>,
+}
+
 impl Log {
-    /// The log found on disk at start. Nothing of it counts as committed until a leader says so.
-    pub(super) fn recovered(entries: Vec<Entry>) -> Log {
-        for (position, entry) in entries.iter().enumerate() {
+    /// The log found on disk at start. Only what the snapshot holds counts as committed until a leader says more.
+    pub(super) fn recovered(found: Recovered) -> Log {
+        let Recovered {
+            snapshot,
+            base,
+            entries,
+            ..
+        } = found;
+        for (entry, index) in entries.iter().zip(base.index + 1..) {
             assert_eq!(
-                entry.index,
-                position as Index + 1,
-                "a recovered log must be contiguous from 1"
+                entry.index, index,
+                "a recovered log must be contiguous behind {base:?}"
             );
         }
-        let last = entries.len() as Index;
-        Log {
+        let end = entries.last().map_or(base, Entry::position);
+        assert!(
+            base.index <= snapshot.last.index && snapshot.last.index <= end.index,
+            "a recovered log from {base:?} to {end:?} must begin and end around its snapshot {:?}",
+            snapshot.last
+        );
+        let mut log = Log {
+            base,
             entries,
-            commit: 0,
-            handed: 0,
-            persisted: last,
+            configurations: Vec::new(),
+            commit: snapshot.last.index,
+            handed: snapshot.last.index,
+            persisted: end.index,
+            reset: None,
             truncated_from: None,
-            durable: last,
+            durable: end.index,
             under_way: VecDeque::new(),
-        }
+        };
+        log.configurations = snapshot
+            .configuration
+            .map(|known| (snapshot.last.index, known))
+            .into_iter()
+            .collect();
+        let behind = (snapshot.last.index - base.index) as usize;
+        let found = log.entries[behind..].iter().filter_map(configuration_in);
+        log.configurations.extend(found);
+        log
     }
 
     pub(super) fn last(&self) -> Position {
-        self.entries.last().map(Entry::position).unwrap_or_default()
+        self.entries.last().map_or(self.base, Entry::position)
+    }
+
+    /// The position right before the first entry.
+    pub(super) fn base(&self) -> Position {
+        self.base
     }
 
     pub(super) fn commit(&self) -> Index {
@@ -67,17 +109,40 @@ impl Log {
         self.durable
     }
 
-    /// The term of the entry at `index`; 0 before the first, nothing behind the last.
+    /// The newest configuration and the index of its entry, committed or not: it counts as soon as it is here (§6).
+    pub(super) fn configuration(&self) -> Option<(Index, &Arc<Configuration>)> {
+        self.configurations.last().map(|(index, found)| (*index, found))
+    }
+
+    /// The configuration as of `index`.
+    pub(super) fn configuration_at(&self, index: Index) -> Option<&Arc<Configuration>> {
+        let count = self.configurations.partition_point(|(at, _)| *at <= index);
+        Some(&self.configurations[count.checked_sub(1)?].1)
+    }
+
+    /// The first entry of every run of entries of one term.
+    pub(super) fn term_runs(&self) -> Vec<Position> {
+        let mut runs: Vec<Position> = Vec::new();
+        let mut at = 0;
+        while let Some(first) = self.entries.get(at) {
+            runs.push(first.position());
+            at += self.entries[at..].partition_point(|entry| entry.term == first.term);
+        }
+        runs
+    }
+
+    /// The term of the entry at `index`; nothing behind the last one, nor before the base, where nobody remembers.
     pub(super) fn term_at(&self, index: Index) -> Option<Term> {
-        match index {
-            0 => Some(0),
-            _ => self.entries.get(index as usize - 1).map(|entry| entry.term),
+        match index.checked_sub(self.base.index)? {
+            0 => Some(self.base.term),
+            offset => self.entries.get(offset as usize - 1).map(|entry| entry.term),
         }
     }
 
-    /// Entries from `from` on, until their payloads exceed `bytes_max`; at least one if there is any.
+    /// Entries from `from` on, which must be behind the base, until their payloads exceed `bytes_max`; at least one if
+    /// there is any.
     pub(super) fn batch(&self, from: Index, bytes_max: usize) -> &[Entry] {
-        let rest = &self.entries[(from as usize - 1).min(self.entries.len())..];
+        let rest = &self.entries[self.slot(from).min(self.entries.len())..];
         let mut bytes = 0;
         let count = rest
             .iter()
@@ -91,15 +156,20 @@ impl Log {
     }
 
     /// The last position at or before `index` whose term is not above `term`: where two logs may begin to agree.
-    /// Skips a whole term in one answer, so that finding the common prefix takes at most one probe per term.
+    /// Skips a whole term in one answer, so that finding the common prefix takes at most one probe per term. The very
+    /// beginning if that lies before the base.
     pub(super) fn last_not_above(&self, term: Term, index: Index) -> Position {
-        let end = (index as usize).min(self.entries.len());
+        if index < self.base.index {
+            return Position::default();
+        }
+        let end = ((index - self.base.index) as usize).min(self.entries.len());
         // Terms never decrease, so this is a binary search.
         let count = self.entries[..end].partition_point(|entry| entry.term <= term);
-        count
-            .checked_sub(1)
-            .map(|at| self.entries[at].position())
-            .unwrap_or_default()
+        match count.checked_sub(1) {
+            Some(at) => self.entries[at].position(),
+            None if self.base.term <= term => self.base,
+            None => Position::default(),
+        }
     }
 
     /// A leader's own addition.
@@ -113,16 +183,17 @@ impl Log {
             entry.term >= self.last().term,
             "terms never decrease along the log"
         );
+        self.configurations.extend(configuration_in(&entry));
         self.entries.push(entry);
     }
 
     /// A leader's entries, which follow a position that is already known to match. Entries that are here already
     /// stay; the first that differs in term cuts off everything from there (§5.3 of the Raft paper). A late, shorter
-    /// append therefore never removes anything.
+    /// append therefore never removes anything. What a snapshot holds already is passed over.
     pub(super) fn merge(&mut self, entries: &[Entry]) {
         let Some(new) = entries
             .iter()
-            .position(|entry| self.term_at(entry.index) != Some(entry.term))
+            .position(|entry| entry.index > self.base.index && self.term_at(entry.index) != Some(entry.term))
         else {
             return;
         };
@@ -141,7 +212,8 @@ impl Log {
             "asked to cut committed entry {index} (commit {}): two leaders disagree about the past",
             self.commit
         );
-        self.entries.truncate(index as usize - 1);
+        self.entries.truncate(self.slot(index));
+        self.configurations.retain(|(at, _)| *at < index);
         if index <= self.persisted {
             self.truncated_from = Some(self.truncated_from.map_or(index, |earlier| earlier.min(index)));
             self.persisted = index - 1;
@@ -149,21 +221,59 @@ impl Log {
         self.durable = self.durable.min(index - 1);
     }
 
-    /// What the disk does not know yet: where to cut, and what to append. `None` if it knows everything.
-    pub(super) fn take_io(&mut self, seq: IoSeq) -> (Option<Index>, Arc<[Entry]>) {
-        let truncated_from = self.truncated_from.take();
-        let entries: Arc<[Entry]> = self.entries[self.persisted as usize..].into();
+    /// Forgets the entries up to `index`, which a durable snapshot holds.
+    pub(super) fn compact(&mut self, index: Index) {
+        let Some(count) = index.checked_sub(self.base.index).filter(|count| *count > 0) else {
+            return;
+        };
+        assert!(
+            index <= self.handed,
+            "entry {index} was not applied (last applied {}), so no snapshot holds it",
+            self.handed
+        );
+        self.base = self.entries[count as usize - 1].position();
+        self.entries.drain(..count as usize);
+        let older = self.configurations.partition_point(|(at, _)| *at <= index);
+        self.configurations.drain(..older.saturating_sub(1));
+    }
+
+    /// Replaces the whole log by a durable snapshot of a later state.
+    pub(super) fn reset(&mut self, snapshot: SnapshotMeta) {
+        let last = snapshot.last;
+        assert!(last.index > self.commit, "a snapshot never takes a node back");
+        self.base = last;
+        self.entries.clear();
+        self.configurations = snapshot
+            .configuration
+            .map(|known| (last.index, known))
+            .into_iter()
+            .collect();
+        (self.commit, self.handed) = (last.index, last.index);
+        (self.persisted, self.durable) = (last.index, last.index);
+        self.truncated_from = None;
+        self.reset = Some(last);
+    }
+
+    /// Whether anything must be written.
+    pub(super) fn has_io(&self) -> bool {
+        self.reset.is_some() || self.truncated_from.is_some() || self.persisted < self.last().index
+    }
+
+    /// What must be written, as part of disk request `seq`.
+    pub(super) fn take_io(&mut self, seq: IoSeq) -> LogIo {
+        let io = LogIo {
+            reset: self.reset.take(),
+            truncate_from: self.truncated_from.take(),
+            entries: self.entries[self.slot(self.persisted + 1)..].into(),
+        };
         self.persisted = self.last().index;
         self.under_way.push_back(UnderWay {
             seq,
-            truncated_from,
+            reset: io.reset.is_some(),
+            truncated_from: io.truncate_from,
             last: self.persisted,
         });
-        (truncated_from, entries)
-    }
-
-    pub(super) fn has_io(&self) -> bool {
-        self.truncated_from.is_some() || self.persisted < self.last().index
+        io
     }
 
     /// Every disk request up to `seq` is done.
@@ -173,6 +283,10 @@ impl Log {
             done = self.under_way.pop_front();
         }
         let Some(done) = done else { return };
+        if self.reset.is_some() || self.under_way.iter().any(|io| io.reset) {
+            // What was written belongs to a log that is no more; of the new one there is the snapshot.
+            return;
+        }
         // An older request may finish after its entries were overwritten in memory: the overwriting ones are not
         // durable yet, so nothing from the lowest pending cut on counts.
         let cuts = self
@@ -181,12 +295,13 @@ impl Log {
             .filter_map(|io| io.truncated_from)
             .chain(self.truncated_from);
         let cut = cuts.min().map_or(Index::MAX, |from| from - 1);
-        self.durable = done.last.min(cut).min(self.last().index);
+        // Never less than the base: the snapshot behind it is durable.
+        self.durable = done.last.min(cut).min(self.last().index).max(self.base.index);
     }
 
     /// What the entries `from..=to` weigh together.
     pub(super) fn range_weight(&self, from: Index, to: Index) -> usize {
-        self.entries[from as usize - 1..to as usize]
+        self.entries[self.slot(from)..self.slot(to + 1)]
             .iter()
             .map(weight)
             .sum()
@@ -204,10 +319,26 @@ impl Log {
 
     /// Committed entries that were not given out yet, each exactly once and in order.
     pub(super) fn take_committed(&mut self) -> &[Entry] {
-        let from = self.handed as usize;
+        let range = self.slot(self.handed + 1)..self.slot(self.commit + 1);
         self.handed = self.commit;
-        &self.entries[from..self.commit as usize]
+        &self.entries[range]
     }
+
+    /// Where the entry at `index`, which must be behind the base, stands in `entries`.
+    fn slot(&self, index: Index) -> usize {
+        let offset = index.checked_sub(self.base.index + 1);
+        offset.expect("nobody asks for entries that a snapshot has taken the place of") as usize
+    }
+}
+
+/// The configuration that an entry brings, if it does.
+fn configuration_in(entry: &Entry) -> Option<(Index, Arc<Configuration>)> {
+    if entry.kind != EntryKind::Configuration {
+        return None;
+    }
+    let found = Configuration::decode(entry.payload.clone());
+    let found = found.expect("configurations are checked before they reach the log");
+    Some((entry.index, Arc::new(found)))
 }
 
 /// What an entry weighs in a message or in memory, roughly: its payload and some overhead.
@@ -230,13 +361,11 @@ mod tests {
     }
 
     fn log(terms: &[Term]) -> Log {
-        Log::recovered(
-            terms
-                .iter()
-                .zip(1..)
-                .map(|(&term, index)| entry(term, index))
-                .collect(),
-        )
+        let entries = terms.iter().zip(1..).map(|(&term, index)| entry(term, index));
+        Log::recovered(Recovered {
+            entries: entries.collect(),
+            ..Recovered::default()
+        })
     }
 
     fn terms(log: &Log) -> Vec<Term> {
@@ -256,8 +385,8 @@ mod tests {
         let mut log = log(&[1, 1, 2, 2]);
         log.merge(&[entry(1, 2), entry(3, 3)]);
         assert_eq!(terms(&log), [1, 1, 3]);
-        let (cut, entries) = log.take_io(1);
-        assert_eq!((cut, entries.len()), (Some(3), 1));
+        let io = log.take_io(1);
+        assert_eq!((io.truncate_from, io.entries.len()), (Some(3), 1));
     }
 
     #[test]
@@ -287,8 +416,8 @@ mod tests {
         let mut log = log(&[1]);
         log.push(entry(1, 2));
         log.merge(&[entry(2, 2)]);
-        let (cut, entries) = log.take_io(1);
-        assert_eq!((cut, entries[0].term), (None, 2));
+        let io = log.take_io(1);
+        assert_eq!((io.truncate_from, io.entries[0].term), (None, 2));
     }
 
     #[test]
@@ -318,5 +447,109 @@ mod tests {
         assert!(log.take_committed().is_empty());
         log.commit_to(1);
         assert_eq!(log.commit(), 2, "never backward");
+    }
+
+    fn snapshot(term: Term, index: Index) -> SnapshotMeta {
+        SnapshotMeta {
+            last: Position { term, index },
+            configuration: None,
+        }
+    }
+
+    #[test]
+    fn what_a_snapshot_holds_is_forgotten_and_the_rest_keeps_its_numbers() {
+        let mut log = log(&[1, 1, 2, 2]);
+        log.commit_to(3);
+        log.take_committed();
+        log.compact(2);
+        assert_eq!(log.base(), Position { term: 1, index: 2 });
+        assert_eq!(
+            (log.term_at(1), log.term_at(2), log.term_at(3)),
+            (None, Some(1), Some(2))
+        );
+        assert_eq!(log.batch(3, 1000).len(), 2);
+        assert_eq!(log.last_not_above(1, 4), Position { term: 1, index: 2 });
+        assert_eq!(
+            log.last_not_above(0, 4),
+            Position::default(),
+            "before the base nothing is known"
+        );
+        log.compact(1);
+        assert_eq!(log.base().index, 2, "compacting never goes back");
+        // An append that begins before the base, repeated late.
+        log.merge(&[entry(1, 2), entry(2, 3), entry(2, 4), entry(2, 5)]);
+        assert_eq!(log.last(), Position { term: 2, index: 5 });
+    }
+
+    #[test]
+    #[should_panic(expected = "was not applied")]
+    fn nothing_is_forgotten_before_it_was_applied() {
+        let mut log = log(&[1, 1]);
+        log.commit_to(2);
+        log.compact(1);
+    }
+
+    #[test]
+    fn a_write_to_the_old_log_that_ends_after_a_reset_makes_nothing_of_the_new_one_durable() {
+        let mut log = log(&[1]);
+        (2..9).for_each(|index| log.push(entry(1, index)));
+        log.take_io(1);
+        log.reset(snapshot(2, 5));
+        log.push(entry(2, 6));
+        log.io_done(1);
+        assert_eq!(log.durable(), 5, "the snapshot is on disk, entry 6 is not");
+        let io = log.take_io(2);
+        assert_eq!(
+            (io.reset, io.entries.len()),
+            (Some(Position { term: 2, index: 5 }), 1)
+        );
+        log.io_done(2);
+        assert_eq!(log.durable(), 6);
+        assert!(
+            log.take_committed().is_empty(),
+            "what the snapshot holds is not applied again"
+        );
+    }
+
+    #[test]
+    fn a_configuration_counts_when_it_is_appended_and_no_more_when_it_is_cut() {
+        let configuration = |name: &str| {
+            let member = super::super::Member {
+                name: name.into(),
+                address: "".into(),
+                voter: true,
+                outgoing_voter: false,
+            };
+            let members = [(crate::raft::NodeId::of(name), member)].into_iter().collect();
+            Configuration {
+                members,
+                ..Configuration::default()
+            }
+        };
+        let change = |term, index, name| Entry {
+            kind: EntryKind::Configuration,
+            payload: configuration(name).encode(),
+            ..entry(term, index)
+        };
+        let mut log = log(&[1]);
+        assert!(log.configuration().is_none());
+        log.push(change(1, 2, "a"));
+        log.push(change(1, 3, "b"));
+        assert_eq!(log.configuration().map(|(index, _)| index), Some(3));
+        log.merge(&[entry(2, 3)]);
+        assert_eq!(
+            log.configuration()
+                .map(|(index, found)| (index, (**found).clone())),
+            Some((2, configuration("a")))
+        );
+        log.commit_to(3);
+        log.take_committed();
+        log.compact(3);
+        assert_eq!(
+            log.configuration_at(3).map(|found| (**found).clone()),
+            Some(configuration("a")),
+            "kept for the snapshot"
+        );
+        assert_eq!(log.configuration_at(1), None);
     }
 }

@@ -24,26 +24,37 @@
 //! What a broken invariant means: the core panics with the numbers, and the node stops. What a peer sends is never
 //! trusted that far: a message that makes no sense is ignored, unless it proves that two leaders share a term.
 
+mod change;
+mod config;
 mod core;
 mod election;
 mod follower;
 mod log;
 mod membership;
 mod message;
+mod output;
 mod progress;
 mod quorum;
+mod reads;
 mod replication;
+mod snapshots;
+mod transfer;
 mod types;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{Config, Core, Epoch, Output, ReadToken, Refused, RoleKind};
+pub use self::core::{Core, Epoch};
+pub use change::{Change, ChangeRefused};
+pub use config::Config;
 pub use membership::{Configuration, Member, NoConfiguration};
 pub use message::{
     AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message, ReadIndexRequest,
     ReadIndexResponse, VoteRequest, VoteResponse,
 };
+pub use output::{Output, ReadToken, Refused, RoleKind};
+pub use transfer::TransferRefused;
 pub use types::{
     Entry, EntryKind, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, SnapshotMeta, Term,
 };

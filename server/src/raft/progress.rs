@@ -18,6 +18,8 @@ pub(super) struct Progress {
     pub(super) read_seq: u64,
     /// Ticks since anything was heard from it.
     pub(super) ticks_silent: u32,
+    /// It said that it should not lead.
+    pub(super) unfit: bool,
     /// Heartbeats answered since appends were last acknowledged, while some are under way.
     heartbeats_unmatched: u32,
     /// So many of them mean that the appends were lost. Grows with every time that was believed, because on a narrow
@@ -33,6 +35,9 @@ pub(super) struct Progress {
 enum Mode {
     /// Where the logs agree is not known: one append at a time.
     Probe { waiting: bool },
+    /// It lacks entries that only a snapshot still holds: nothing is sent until the snapshot has arrived, or failed and
+    /// the time to try again has come.
+    Snapshot { retry_after_ticks: Option<u32> },
     /// It is known: appends follow each other without waiting for answers. Holds the last index and the weight of
     /// each append under way.
     Replicate {
@@ -59,6 +64,7 @@ impl Progress {
             mode: Mode::Probe { waiting: false },
             read_seq: 0,
             ticks_silent: 0,
+            unfit: false,
             heartbeats_unmatched: 0,
             patience_heartbeats: PATIENCE_HEARTBEATS.0,
             heartbeat_due: false,
@@ -72,6 +78,7 @@ impl Progress {
         Progress {
             read_seq: self.read_seq,
             ticks_silent: self.ticks_silent,
+            unfit: self.unfit,
             ..Progress::unknown(last)
         }
     }
@@ -80,6 +87,7 @@ impl Progress {
     pub(super) fn may_send(&self, messages_max: usize, bytes_max: usize) -> bool {
         match &self.mode {
             Mode::Probe { waiting } => !waiting,
+            Mode::Snapshot { .. } => false,
             Mode::Replicate { under_way, bytes } => {
                 under_way.len() < messages_max && *bytes < bytes_max.min(self.window_bytes)
             }
@@ -89,7 +97,7 @@ impl Progress {
     /// What the entries of the next append may weigh, if `bytes_max` is the most that any may.
     pub(super) fn append_bytes_max(&self, bytes_max: usize) -> usize {
         match self.mode {
-            Mode::Probe { .. } => bytes_max.min(PROBE_BYTES_MAX),
+            Mode::Probe { .. } | Mode::Snapshot { .. } => bytes_max.min(PROBE_BYTES_MAX),
             Mode::Replicate { .. } => bytes_max.min(self.window_bytes),
         }
     }
@@ -99,10 +107,52 @@ impl Progress {
         matches!(self.mode, Mode::Probe { .. })
     }
 
+    /// It needs a snapshot, which is asked for now.
+    pub(super) fn wait_for_snapshot(&mut self) {
+        self.mode = Mode::Snapshot {
+            retry_after_ticks: None,
+        };
+    }
+
+    /// Whether a snapshot is under way to it, or will be.
+    pub(super) fn receives_snapshot(&self) -> bool {
+        matches!(self.mode, Mode::Snapshot { .. })
+    }
+
+    /// A snapshot up to `last` has arrived: the log goes on behind it.
+    pub(super) fn continue_behind(&mut self, last: Index) {
+        if self.receives_snapshot() {
+            self.next = last.max(self.matched) + 1;
+            self.probe_again();
+        }
+    }
+
+    /// The snapshot did not arrive.
+    pub(super) fn retry_snapshot_after(&mut self, ticks: u32) {
+        if let Mode::Snapshot { retry_after_ticks } = &mut self.mode {
+            *retry_after_ticks = Some(ticks);
+        }
+    }
+
+    /// One unit of time passed.
+    pub(super) fn tick(&mut self) {
+        self.ticks_silent += 1;
+        if let Mode::Snapshot {
+            retry_after_ticks: Some(ticks),
+        } = &mut self.mode
+        {
+            *ticks = ticks.saturating_sub(1);
+            if *ticks == 0 {
+                self.probe_again();
+            }
+        }
+    }
+
     /// An append ending at `last` was sent.
     pub(super) fn sent(&mut self, last: Index, weight: usize) {
         match &mut self.mode {
             Mode::Probe { waiting } => *waiting = true,
+            Mode::Snapshot { .. } => {}
             Mode::Replicate { under_way, bytes } => {
                 under_way.push_back((last, weight));
                 *bytes += weight;
@@ -118,7 +168,9 @@ impl Progress {
         self.next = self.next.max(self.matched + 1);
         self.heartbeats_unmatched = 0;
         match &mut self.mode {
-            Mode::Probe { .. } => {
+            // A late answer: what it matches lies before what the snapshot brings.
+            Mode::Snapshot { .. } if !news => {}
+            Mode::Probe { .. } | Mode::Snapshot { .. } => {
                 self.next = self.matched + 1;
                 self.mode = Mode::Replicate {
                     under_way: VecDeque::new(),
@@ -142,6 +194,7 @@ impl Progress {
     pub(super) fn rejected(&mut self, rejected: Index, hint: Index) -> bool {
         let open = match self.mode {
             Mode::Probe { .. } => rejected + 1 == self.next,
+            Mode::Snapshot { .. } => false,
             Mode::Replicate { .. } => rejected > self.matched,
         };
         if open {
@@ -160,6 +213,7 @@ impl Progress {
     pub(super) fn heartbeat_answered(&mut self) {
         let under_way = match &self.mode {
             Mode::Probe { waiting } => *waiting,
+            Mode::Snapshot { .. } => false,
             Mode::Replicate { under_way, .. } => !under_way.is_empty(),
         };
         if !under_way {

@@ -5,23 +5,34 @@ use super::core::{Core, Gate, Role};
 use super::log::weight;
 use super::message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message};
 use super::progress::Progress;
-use super::quorum::reached_by_majority;
 use super::types::{NodeId, Position};
 
 impl Core {
     pub(super) fn tick_leader(&mut self) {
-        let (majority, silent_max) = (self.majority(), self.config.election_ticks.end);
+        let silent_max = self.config.election_ticks.end;
         let Role::Leader(leadership) = &mut self.role else {
             return;
         };
-        let mut heard = 1;
-        for progress in leadership.progress.values_mut() {
-            progress.ticks_silent += 1;
-            heard += usize::from(progress.ticks_silent < silent_max);
-        }
+        leadership.progress.values_mut().for_each(Progress::tick);
+        let Role::Leader(leadership) = &self.role else {
+            return;
+        };
         // Check-quorum. Followers start as just heard, so a new leader has a full timeout to hear from them.
-        if heard < majority {
+        let heard = self.quorum_reached(|id| match leadership.progress.get(&id) {
+            Some(progress) => u64::from(progress.ticks_silent < silent_max),
+            None => u64::from(id == self.config.id),
+        });
+        if heard == 0 {
             return self.become_follower(self.hard_state.term, None);
+        }
+        // Its heartbeats would keep everybody else from the office that its disk does not let it fill.
+        if self.disk_is_stalled() {
+            return self.resign();
+        }
+        self.tick_transfer();
+        if self.unfit && !self.is_transferring() {
+            // If nobody fit is there, it stays: reads still work.
+            let _ = self.best_successor().map(|peer| self.transfer(Some(peer)));
         }
         let Role::Leader(leadership) = &mut self.role else {
             return;
@@ -30,7 +41,10 @@ impl Core {
         if leadership.ticks_to_heartbeat == 0 {
             leadership.ticks_to_heartbeat = self.config.heartbeat_ticks;
             leadership.progress.values_mut().for_each(Progress::heartbeat_due);
-            self.broadcast_heartbeats();
+            match self.config.lease_ms {
+                0 => self.broadcast_heartbeats(),
+                _ => self.begin_round(),
+            }
         }
     }
 
@@ -59,16 +73,6 @@ impl Core {
         for (peer, heartbeat) in heartbeats {
             self.send(Gate::Open, peer, heartbeat);
         }
-    }
-
-    /// The latest read round that a majority has confirmed, this node included.
-    pub(super) fn confirmed_read_seq(&self) -> u64 {
-        let Role::Leader(leadership) = &self.role else {
-            return 0;
-        };
-        let mut reached: Vec<u64> = vec![leadership.read_seq];
-        reached.extend(leadership.progress.values().map(|progress| progress.read_seq));
-        reached_by_majority(&mut reached, self.config.voters)
     }
 
     /// Sends every follower what it lacks, as far as its window allows.
@@ -100,10 +104,17 @@ impl Core {
             let Some(progress) = leadership.progress.get_mut(&peer) else {
                 return;
             };
+            if progress.next <= self.log.base().index && progress.may_send(messages_max, bytes_max) {
+                progress.wait_for_snapshot();
+                return self.snapshots.push(peer);
+            }
             let probing = progress.is_probing();
             let append_bytes_max = progress.append_bytes_max(self.config.append_bytes_max);
+            if !progress.may_send(messages_max, bytes_max) {
+                return;
+            }
             let entries = self.log.batch(progress.next, append_bytes_max);
-            if !progress.may_send(messages_max, bytes_max) || (entries.is_empty() && !probing) {
+            if entries.is_empty() && !probing {
                 return;
             }
             let index = progress.next - 1;
@@ -160,6 +171,7 @@ impl Core {
         let Some(progress) = leadership.progress.get_mut(&from) else {
             return;
         };
+        progress.unfit = response.unfit;
         progress.heartbeat_answered();
         // What was lost on the way is repeated here; a follower that has everything needs nothing.
         if progress.is_probing() && progress.matched < self.log.last().index {
@@ -193,10 +205,12 @@ impl Core {
         let Role::Leader(leadership) = &self.role else {
             return;
         };
-        // This node counts like any other: as far as its disk has come.
-        let mut reached: Vec<u64> = vec![self.log.durable()];
-        reached.extend(leadership.progress.values().map(|progress| progress.matched));
-        let index = reached_by_majority(&mut reached, self.config.voters);
+        // This node counts like any other: as far as its disk has come, and only if it has a vote.
+        let index = self.quorum_reached(|id| match leadership.progress.get(&id) {
+            Some(progress) => progress.matched,
+            None if id == self.config.id => self.log.durable(),
+            None => 0,
+        });
         #[cfg(feature = "mutants")]
         let index = if self.config.ack_before_majority {
             self.log.durable()
@@ -213,5 +227,6 @@ impl Core {
             return;
         };
         leadership.uncommitted_bytes = leadership.uncommitted_bytes.saturating_sub(freed);
+        self.after_commit();
     }
 }

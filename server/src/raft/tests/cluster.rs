@@ -299,11 +299,21 @@ fn write(disk: &mut Recovered, io: &Io) {
     if let Some(hard_state) = io.hard_state {
         disk.hard_state = hard_state;
     }
+    if let Some(position) = io.reset {
+        assert!(
+            disk.snapshot.last == position,
+            "a log is reset to a snapshot that is on disk"
+        );
+        (disk.base, disk.entries) = (position, Vec::new());
+    }
     if let Some(from) = io.truncate_from {
-        disk.entries.truncate(from as usize - 1);
+        disk.entries.truncate((from - disk.base.index) as usize - 1);
     }
     disk.entries.extend(io.entries.iter().cloned());
-    for (entry, index) in disk.entries.iter().zip(1..) {
+    for (entry, index) in disk.entries.iter().zip(disk.base.index + 1..) {
         assert_eq!(entry.index, index, "the disk was asked to write a log with a gap");
+    }
+    if io.trusted {
+        disk.suspect = None;
     }
 }
