@@ -14,7 +14,7 @@ fn append_frame() -> Frame {
     let entry = |index| Entry {
         term: 7,
         index,
-        kind: Default::default(),
+        configuration: false,
         payload: Bytes::from_static(&[0x5a; 256]),
     };
     let append = AppendRequest {

@@ -116,6 +116,7 @@ impl Core {
             config.election_ticks.start
         );
         let (hard_state, suspect) = (recovered.hard_state, recovered.suspect);
+        let snapshot_term = recovered.snapshot.last.term;
         let mut core = Core {
             random: SplitMix(config.seed),
             config,
@@ -146,6 +147,10 @@ impl Core {
             reads_failed: Vec::new(),
             snapshots: Vec::new(),
         };
+        if core.hard_state.term < snapshot_term {
+            // A snapshot may become durable before the term in which it was taken: this node promised nothing there yet.
+            core.set_hard_state(snapshot_term, None);
+        }
         assert!(
             core.hard_state.term >= core.log.last().term,
             "the log reaches into term {} but the node only remembers term {}",

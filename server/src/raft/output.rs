@@ -6,10 +6,6 @@ use super::types::{Entry, Index, Io, NodeId};
 /// Names a batch of reads while it waits; chosen by the caller.
 pub type ReadToken = u64;
 
-/// Names one connection to a peer, so that answers from an earlier one are told apart. Chosen by the caller, never
-/// reused for the same peer.
-pub type Epoch = u64;
-
 /// Why the core did not take a proposal or a read. Nothing of it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {

@@ -66,6 +66,11 @@ impl Core {
             .is_some_and(|progress| progress.receives_snapshot())
     }
 
+    /// How many voters this node was told of, for as long as the log does not say who they are.
+    pub fn voters_told(&self) -> usize {
+        self.config.voters
+    }
+
     /// Who has this node's vote in the current term.
     pub fn vote(&self) -> Option<NodeId> {
         self.hard_state.vote

@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod distrust;
 mod elections;
+mod membership;
 mod purity;
 mod random;
+mod reads;
 mod replication;
+mod snapshots;
 mod stale;
+mod transfer;
