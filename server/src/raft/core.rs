@@ -142,7 +142,7 @@ impl Core {
             held: VecDeque::new(),
             reads_new: Vec::new(),
             reads_remote: Vec::new(),
-            read_id_next: 1,
+            read_id_next: 0,
             reads_done: Vec::new(),
             reads_failed: Vec::new(),
             snapshots: Vec::new(),
@@ -158,6 +158,8 @@ impl Core {
             core.hard_state.term
         );
         core.draw_election_timeout();
+        // The leader may still be busy with the questions of the process that was here before.
+        core.read_id_next = core.random.next();
         core
     }
 

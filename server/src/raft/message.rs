@@ -141,7 +141,7 @@ pub struct HeartbeatResponse {
 pub struct ReadIndexRequest {
     /// The follower's term.
     pub term: Term,
-    /// Never used twice by one process.
+    /// Never used twice, not even by two processes of one node.
     pub id: u64,
 }
 

@@ -56,7 +56,7 @@ impl Core {
             return Err(Refused::NotLeader(self.leader));
         };
         let id = self.read_id_next;
-        self.read_id_next += 1;
+        self.read_id_next = id.wrapping_add(1);
         self.reads_remote.push(RemoteRead {
             id,
             token,
