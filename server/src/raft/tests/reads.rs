@@ -62,9 +62,13 @@ fn a_late_confirmation_of_an_earlier_term_counts_for_nothing() {
     let mut cluster = three();
     cluster.node(3).core.read(1).unwrap();
     cluster.poll(id(3));
+    let asked = cluster.wire.iter().find_map(|flight| match flight.message {
+        Message::ReadIndexRequest(request) => Some(request.id),
+        _ => None,
+    });
     let late = crate::raft::ReadIndexResponse {
         term: 0,
-        id: 1,
+        id: asked.unwrap(),
         index: Some(1),
     };
     cluster.respond(1, 3, Message::ReadIndexResponse(late));
