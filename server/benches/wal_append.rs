@@ -74,6 +74,7 @@ fn encode(criterion: &mut Criterion) {
                         term: 1,
                         index: batch,
                     },
+                    hard_state: HardState::default(),
                     align_bytes: 4096,
                 });
                 (header.crc, bytes.len())
@@ -121,7 +122,7 @@ fn fresh(root: &Path, align_bytes: u32) -> Wal {
     }
     let mut options = WalOptions::new("bench");
     options.align_bytes = align_bytes;
-    let (wal, _, _) = Wal::open(Arc::new(OsDisk), &dir, options).unwrap();
+    let (wal, _, _) = Wal::open(Arc::new(OsDisk), &dir, options, Default::default()).unwrap();
     wal
 }
 

@@ -84,7 +84,12 @@ pub async fn run(
     args.check().map_err(NodeError::Usage)?;
     let data_dir = args.data_dir();
     forget_without_log(&data_dir).map_err(identity_unknown)?;
-    let (wal, recovered, found) = Wal::open(Arc::new(OsDisk), &data_dir.join("wal"), wal_options(&args))?;
+    let (wal, recovered, found) = Wal::open(
+        Arc::new(OsDisk),
+        &data_dir.join("wal"),
+        wal_options(&args),
+        Default::default(),
+    )?;
     if let Some(cut) = &found.cut {
         tracing::warn!(file = %cut.path.display(), bytes = cut.bytes, "cut an unfinished write off the log: {}", cut.reason);
     }

@@ -234,7 +234,7 @@ fn a_torn_tail_is_reported_with_its_place() {
     assert_eq!((info.segments, info.frames), (1, 1));
     let cut = info.cut.unwrap();
     assert_eq!(cut.path, wal_support::segment(1));
-    assert_eq!((cut.offset_bytes, cut.frame, cut.bytes), (1024, 2, 1024));
+    assert_eq!((cut.offset_bytes, cut.frame, cut.bytes), (1536, 2, 1024));
 
     let (_, again, info) = open(&disk, &options).unwrap();
     assert_eq!(again, recovered);

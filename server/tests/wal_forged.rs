@@ -16,6 +16,7 @@ struct Forge {
     /// The segment that the frames claim to be written into.
     segment: u64,
     prev_crc: u32,
+    hard_state: HardState,
 }
 
 impl Forge {
@@ -25,6 +26,7 @@ impl Forge {
             at: 512,
             segment: 1,
             prev_crc: 0,
+            hard_state: HardState::default(),
         }
     }
 
@@ -32,12 +34,17 @@ impl Forge {
     fn add(&mut self, io: &Io, lsn: u64, durable_lsn: u64, end: Position) -> usize {
         let mut frame = FrameBuffer::default();
         frame.push(io);
+        if self.at == 512 {
+            frame.open_log();
+        }
+        self.hard_state = io.hard_state.unwrap_or(self.hard_state);
         let (header, bytes) = frame.seal(Place {
             segment: self.segment,
             lsn,
             durable_lsn,
             prev_crc: self.prev_crc,
             end,
+            hard_state: self.hard_state,
             align_bytes: 512,
         });
         let at = self.at;
@@ -133,10 +140,11 @@ fn an_image_of_a_frame_inside_a_payload_is_not_taken_for_a_frame() {
         durable_lsn: 2,
         prev_crc: 0,
         end: end(1, 3),
+        hard_state: HardState::default(),
         align_bytes: 512,
     });
-    // The records begin 80 bytes into the frame, the payload of the entry 21 bytes later.
-    let mut payload = vec![7; 512 - 80 - 21];
+    // The records begin 96 bytes into the frame, the payload of the entry 21 bytes later.
+    let mut payload = vec![7; 512 - 96 - 21];
     payload.extend_from_slice(image_of_frame);
     payload.extend_from_slice(&[7; 2000]);
     let second = forge.add(&append(2, &payload), 2, 1, end(1, 2));

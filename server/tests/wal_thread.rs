@@ -95,7 +95,8 @@ fn a_group_is_closed_when_it_is_large_enough() {
 #[test]
 fn shutting_down_and_dropping_flush_everything_submitted() {
     for drop_it in [false, true] {
-        let options = small(512, 4 << 10);
+        let mut options = small(512, 4 << 10);
+        options.group_bytes_max = 2000;
         let disk = MemDisk::default();
         let (handle, reports) = start(&disk, &options);
         let ios: Vec<Io> = (1..=300).map(|seq| append(seq, &[3; 100])).collect();
@@ -142,7 +143,7 @@ fn a_failed_sync_poisons_the_log_and_is_reported_once() {
     // The system's cache still shows the frame that the disk never got. Believing it would lose it at the next power
     // cut, with everything built upon it.
     let shown = &disk.state().contents()[&segment(1)];
-    assert!(server::wal::frame::FrameHeader::parse(&shown[1024..]).is_some());
+    assert!(server::wal::frame::FrameHeader::parse(&shown[512 + 1024..]).is_some());
     let (mut wal, recovered, _) = open(&disk, &options).unwrap();
     assert_eq!(recovered, model(&[append(1, b"kept")]));
     let mut again = append(2, b"again");
@@ -178,8 +179,17 @@ fn a_poisoned_log_refuses_everything_even_if_the_disk_has_recovered() {
     }
 }
 
+/// Waits for something that other threads bring about.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "{what}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
-fn a_full_disk_is_named_with_its_path() {
+fn a_full_disk_is_announced_early_survived_and_left_when_there_is_space() {
     const ENOSPC: i32 = 28;
     let options = small(512, 4 << 10);
     let disk = MemDisk::default();
@@ -189,34 +199,44 @@ fn a_full_disk_is_named_with_its_path() {
         ..Faults::default()
     });
     let (handle, reports) = start(&disk, &options);
-    let mut acknowledged = 0;
-    let error = (1..=100)
-        .find_map(|seq| {
-            handle.submit(append(seq, &[1; 400]));
-            match next(&reports) {
-                Ok(seq) => {
-                    acknowledged = seq;
-                    None
-                }
-                Err(error) => Some(error),
-            }
-        })
-        .expect("the disk is full");
-    assert!(error.is_full(), "{error:?}");
-    let text = error.to_string();
-    assert!(text.contains("ENOSPC"), "{text}");
-    assert!(text.contains(dir().to_str().unwrap()), "{text}");
-    assert!(
-        acknowledged >= 6,
-        "the rest of the segment is used: {acknowledged}"
-    );
-    handle.shutdown();
+    until("the disk is full", || handle.is_full());
+    // The rest of the segment still takes what must be written.
+    handle.submit(append(1, &[1; 400]));
+    assert_eq!(next(&reports).unwrap(), 1);
+    (2..=20).for_each(|seq| handle.submit(append(seq, &[1; 400])));
     let unfinished = disk.state().contents().into_keys();
     let unfinished = unfinished.filter(|path| path.extension().is_some_and(|end| end == "tmp"));
     assert_eq!(unfinished.count(), 0, "what could not be filled is given back");
     disk.set_faults(Faults::default());
-    let (_, recovered, _) = open(&disk, &options).unwrap();
-    assert_eq!(recovered.entries.len() as u64, acknowledged);
+    until("everything is written", || next(&reports).unwrap() == 20);
+    until("there is space again", || !handle.is_full());
+    handle.shutdown();
+    let ios: Vec<Io> = (1..=20).map(|seq| append(seq, &[1; 400])).collect();
+    assert_eq!(open(&disk, &options).unwrap().1, model(&ios));
+}
+
+#[test]
+fn without_a_thread_a_full_disk_is_named_and_the_same_group_can_be_tried_again() {
+    const ENOSPC: i32 = 28;
+    let options = small(512, 4 << 10);
+    let disk = MemDisk::default();
+    let (mut wal, _, _) = open(&disk, &options).unwrap();
+    disk.set_faults(Faults {
+        allocate_in: Some((0, ENOSPC)),
+        ..Faults::default()
+    });
+    let full = (1..=20).find(|seq| commit(&mut wal, &append(*seq, &[1; 400])).is_err());
+    let error = wal.commit().unwrap_err();
+    assert!(error.is_full(), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("ENOSPC") && text.contains(dir().to_str().unwrap()),
+        "{text}"
+    );
+    disk.set_faults(Faults::default());
+    wal.commit().unwrap();
+    drop(wal);
+    assert_eq!(Some(open(&disk, &options).unwrap().1.entries.len() as u64), full);
 }
 
 #[test]

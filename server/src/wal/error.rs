@@ -144,10 +144,11 @@ impl fmt::Display for Corruption {
             _ => write!(f, "everything from log index {}", self.index_first)?,
         }
         f.write_str(
-            ". Nothing was changed. What to do: restore this file as it was from a copy of the disk. Do not remove the \
-             data directory: an emptied node is refused by its peers, because it may have promised things that it no \
-             longer remembers, and entries that it acknowledged may exist nowhere else. As long as a majority of the \
-             cluster is healthy, it goes on without this node",
+            ". Nothing was changed. How much this node had acknowledged, and whom it had voted for, cannot be told any \
+             more, so it must not take part. What to do: restore this file as it was from a copy of the disk; or, while a \
+             majority of the cluster is healthy and goes on without this node, take it out with `server ctl member \
+             remove` and add a new one under another name. Do not empty its data directory: a node that comes back \
+             without its memory is refused by its peers",
         )
     }
 }

@@ -1,12 +1,14 @@
 //! One group commit on disk: a header and the records of the group.
 //!
 //! ```text
-//! 0  magic u32          4  header_crc u32 (over 8..80)
+//! 0  magic u32          4  header_crc u32 (over 8..96)
 //! 8  segment u64       16  lsn u64              24  durable_lsn u64
 //! 32 prev_crc u32      36  payload_len u32      40  payload_crc u32    44 records u32
-//! 48 zero_sectors u32  52  0 u32
+//! 48 zero_sectors u32  52  has_vote u32
 //! 56 first_index u64   64  end.index u64        72  end.term u64
-//! 80 payload: records, see `record`
+//! 80 term u64          88  vote u64
+//! 96 payload: records, see `record`
+//! … filling, and at the very end of the frame's last aligned block a copy of the header
 //! ```
 //!
 //! All numbers are little endian, all checksums CRC-32C. The header has a checksum of its own, so a damaged length is
@@ -17,10 +19,15 @@
 //! zeros, and a power cut leaves every sector either old (zero) or new. So a frame with more zero sectors than it was
 //! written with is torn: it was never synced. A frame whose checksum fails although none of its sectors is missing
 //! was complete once and has rotted since.
+//!
+//! The header says what the log looks like after the frame: its end, and term and vote. With it stands what a node must
+//! know of a frame whose payload is lost: how far it may have acknowledged, and whom it voted for. The copy makes sure
+//! that no single lost sector, and no single flipped bit, takes that knowledge away.
 
-use crate::raft::{Index, Io, Position};
+use crate::raft::{HardState, Index, Io, NodeId, Position};
 
 use super::record;
+use super::shape::Shape;
 
 /// Number of a frame, from 1 without gaps over all segments of a log.
 pub type Lsn = u64;
@@ -29,10 +36,13 @@ pub type Lsn = u64;
 pub const SECTOR_BYTES: usize = 512;
 
 /// Length of a frame's header. It fits into one sector, so it is never torn.
-pub const HEADER_BYTES: usize = 80;
+pub const HEADER_BYTES: usize = 96;
 const _: () = assert!(HEADER_BYTES <= SECTOR_BYTES);
 
-const MAGIC: u32 = u32::from_le_bytes(*b"WWF1");
+/// Header and copy never share a sector, so a frame has at least two.
+const EXTENT_BYTES_MIN: usize = 2 * SECTOR_BYTES;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"WWF2");
 
 /// What the rest of a frame's last sector is filled with, so that this sector, too, is visibly written or not.
 const FILL: u8 = 0xA5;
@@ -63,6 +73,8 @@ pub struct FrameHeader {
     pub first_index: Index,
     /// Where the log ends after it.
     pub end: Position,
+    /// Term and vote after it.
+    pub hard_state: HardState,
     /// Checksum of all the above.
     pub crc: u32,
 }
@@ -89,6 +101,10 @@ impl FrameHeader {
                 index: u64_at(header, 64),
                 term: u64_at(header, 72),
             },
+            hard_state: HardState {
+                term: u64_at(header, 80),
+                vote: (u32_at(header, 52) != 0).then(|| NodeId(u64_at(header, 88))),
+            },
             crc,
         })
     }
@@ -96,6 +112,11 @@ impl FrameHeader {
     /// Header and payload together, in bytes.
     pub fn frame_len(&self) -> usize {
         HEADER_BYTES + self.payload_len as usize
+    }
+
+    /// How much of a file the frame takes: with padding, and with the copy of the header at the end.
+    pub fn extent_bytes(&self, align_bytes: usize) -> usize {
+        extent_bytes(self.frame_len(), align_bytes)
     }
 
     /// Writes the header to the start of `bytes` and notes the checksum in it.
@@ -111,10 +132,15 @@ impl FrameHeader {
         put(40, &self.payload_crc.to_le_bytes());
         put(44, &self.records.to_le_bytes());
         put(48, &self.zero_sectors.to_le_bytes());
-        put(52, &[0; 4]);
+        put(52, &u32::from(self.hard_state.vote.is_some()).to_le_bytes());
         put(56, &self.first_index.to_le_bytes());
         put(64, &self.end.index.to_le_bytes());
         put(72, &self.end.term.to_le_bytes());
+        put(80, &self.hard_state.term.to_le_bytes());
+        put(
+            88,
+            &self.hard_state.vote.map_or(0, |NodeId(vote)| vote).to_le_bytes(),
+        );
         self.crc = crc32c::crc32c(&header[8..]);
         header[4..8].copy_from_slice(&self.crc.to_le_bytes());
     }
@@ -133,6 +159,8 @@ pub struct Place {
     pub prev_crc: u32,
     /// Where the log ends after it.
     pub end: Position,
+    /// Term and vote after it.
+    pub hard_state: HardState,
     /// Frames begin at multiples of this in the file.
     pub align_bytes: usize,
 }
@@ -143,6 +171,8 @@ pub struct FrameBuffer {
     bytes: Vec<u8>,
     records: u32,
     first_index: Index,
+    /// It begins with a checkpoint.
+    opens_segment: bool,
 }
 
 impl Default for FrameBuffer {
@@ -151,6 +181,7 @@ impl Default for FrameBuffer {
             bytes: vec![0; HEADER_BYTES],
             records: 0,
             first_index: 0,
+            opens_segment: false,
         }
     }
 }
@@ -160,6 +191,10 @@ impl FrameBuffer {
     pub fn push(&mut self, io: &Io) {
         if let Some(hard_state) = io.hard_state {
             record::put_hard_state(&mut self.bytes, hard_state);
+            self.records += 1;
+        }
+        if let Some(to) = io.reset {
+            record::put_reset(&mut self.bytes, to);
             self.records += 1;
         }
         if let Some(from) = io.truncate_from {
@@ -174,6 +209,32 @@ impl FrameBuffer {
             record::put_entry(&mut self.bytes, entry);
             self.records += 1;
         }
+        if io.trusted {
+            record::put_trust(&mut self.bytes);
+            self.records += 1;
+        }
+    }
+
+    /// Adds that entries up to `position` may be missing.
+    pub(super) fn push_distrust(&mut self, position: Position) {
+        record::put_distrust(&mut self.bytes, position);
+        self.records += 1;
+    }
+
+    /// Puts the checkpoint of an empty log in front: the frame is the first of all.
+    pub fn open_log(&mut self) {
+        self.open_with(0, &Shape::default());
+    }
+
+    /// Puts a checkpoint in front of everything else: the frame opens a segment. Once is enough.
+    pub(super) fn open_with(&mut self, covers: Lsn, before: &Shape) {
+        if std::mem::replace(&mut self.opens_segment, true) {
+            return;
+        }
+        let mut checkpoint = Vec::new();
+        record::put_checkpoint(&mut checkpoint, covers, before);
+        self.bytes.splice(HEADER_BYTES..HEADER_BYTES, checkpoint);
+        self.records += 1;
     }
 
     fn touch(&mut self, index: Index) {
@@ -194,7 +255,7 @@ impl FrameBuffer {
 
     /// How much of a file the frame takes, with padding.
     pub fn extent_bytes(&self, align_bytes: usize) -> usize {
-        self.bytes.len().next_multiple_of(align_bytes)
+        extent_bytes(self.bytes.len(), align_bytes)
     }
 
     /// Finishes the frame: its header and the bytes to write, a whole number of `align_bytes`. [`FrameBuffer::clear`]
@@ -210,8 +271,8 @@ impl FrameBuffer {
         // The header is never zero, so its sector is counted right although it is not filled in yet.
         let behind_header = self.bytes.get(SECTOR_BYTES..).unwrap_or_default();
         let zero_sectors = zero_sectors(behind_header);
-        self.bytes
-            .resize(frame_len.next_multiple_of(place.align_bytes), 0);
+        let extent = extent_bytes(frame_len, place.align_bytes);
+        self.bytes.resize(extent, 0);
         let mut header = FrameHeader {
             segment: place.segment,
             lsn: place.lsn,
@@ -223,9 +284,11 @@ impl FrameBuffer {
             zero_sectors,
             first_index: self.first_index,
             end: place.end,
+            hard_state: place.hard_state,
             crc: 0,
         };
         header.write(&mut self.bytes);
+        self.bytes.copy_within(..HEADER_BYTES, extent - HEADER_BYTES);
         (header, &self.bytes)
     }
 
@@ -235,7 +298,14 @@ impl FrameBuffer {
         self.bytes.shrink_to(BUFFER_KEPT_BYTES);
         self.records = 0;
         self.first_index = 0;
+        self.opens_segment = false;
     }
+}
+
+fn extent_bytes(frame_len: usize, align_bytes: usize) -> usize {
+    (frame_len + HEADER_BYTES)
+        .max(EXTENT_BYTES_MIN)
+        .next_multiple_of(align_bytes)
 }
 
 /// How many of the sectors of `bytes`, which is a whole number of them, are all zero.

@@ -1,20 +1,21 @@
 //! The log itself, without a thread: open, stage, commit.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::error::WalError;
+use super::error::{Corruption, WalError};
 use super::frame::{FrameBuffer, Lsn, Place, SECTOR_BYTES};
 use super::prepare::Preparer;
 use super::record;
-use super::recover::{self, RecoveryInfo};
-use super::segment::{NODE_NAME_BYTES_MAX, Segment};
+use super::recover::{self, RecoveryInfo, Scan};
+use super::segment::{self, NODE_NAME_BYTES_MAX, Segment};
 use super::shape::{Shape, Violation};
 use super::stats::WalStats;
 use crate::disk::{Disk, DiskLock, LockError};
-use crate::raft::{Io, IoSeq, Recovered};
+use crate::raft::{Index, Io, IoSeq, Position, Recovered};
 
 /// How a log is laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,14 @@ impl WalOptions {
     }
 }
 
+/// A segment that holds a part of the log, the current one included.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) number: u64,
+    /// The highest index of an entry that was ever written into it.
+    pub(super) index_max: Index,
+}
+
 /// The segment behind the current one.
 enum Next {
     Missing,
@@ -83,6 +92,8 @@ pub struct Wal {
     dir: PathBuf,
     options: WalOptions,
     current: Segment,
+    /// Every segment with a part of the log, in order; the last one is the current one.
+    held: VecDeque<Held>,
     /// Where the next frame goes in `current`.
     offset: u64,
     next: Next,
@@ -91,8 +102,12 @@ pub struct Wal {
     lsn_next: Lsn,
     prev_crc: u32,
     frame: FrameBuffer,
+    /// The log as it is on disk.
+    written: Shape,
     /// The log as it will be once the staged frame is written.
     shape: Shape,
+    /// The highest index in the staged frame.
+    staged_index_max: Index,
     /// The last request staged.
     seq: Option<IoSeq>,
     poisoned: bool,
@@ -103,50 +118,109 @@ pub struct Wal {
 
 impl Wal {
     /// Opens the log in `dir`, which is created if need be, and returns with it what it holds. Takes the lock of the
-    /// directory until the log is dropped.
+    /// directory until the log is dropped. `snapshot` is where the newest usable snapshot ends: a log that does not reach
+    /// it, or that begins behind it, is made to continue there.
     ///
-    /// A tail that was never synced is cut off, durably, and noted in [`RecoveryInfo::cut`]; on any error nothing has
-    /// been changed, except that cutting or creating may itself have failed half way, which the next open continues.
+    /// A tail that was never synced is cut off, durably, and noted in [`RecoveryInfo::cut`]. Damage to what had been
+    /// synced is cut off as well if it is known for certain how much this node may have acknowledged: noted in
+    /// [`RecoveryInfo::damage`] and [`Recovered::suspect`], on disk too, and the damaged files are kept. On any error
+    /// nothing has been changed, except that cutting or creating may itself have failed half way, which the next open
+    /// continues.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: WalOptions,
+        snapshot: Position,
     ) -> Result<(Wal, Recovered, RecoveryInfo), WalError> {
         options.check()?;
         disk.create_dir_all(dir)
             .map_err(|source| WalError::io("create the directory", dir, source))?;
         let lock = take_lock(&*disk, dir)?;
-        let (current, next, scan) = match recover::scan(&*disk, dir, &options)? {
+        let scan = match recover::scan(&*disk, dir, &options)? {
             Some(mut scan) => {
-                scan.clean(&*disk, dir)?;
-                let mut open = mem::take(&mut scan.open).into_iter();
-                let current = open.next().expect("a log that exists has a segment");
-                (current, open.next().map_or(Next::Missing, Next::Ready), scan)
+                scan.clean(&*disk, dir, &options)?;
+                scan
             }
-            None => {
-                let first = Segment::prepare(&*disk, dir, 1, &options, 0)?;
-                let scan = recover::Scan::empty(first.first_frame_at());
-                (first, Next::Missing, scan)
-            }
+            None => Scan::empty(Segment::prepare(&*disk, dir, 1, &options, 0)?),
         };
-        let wal = Wal {
+        let Scan {
+            mut recovered,
+            mut info,
+            shape,
+            open,
+            held,
+            offset,
+            lsn_next,
+            prev_crc,
+            ..
+        } = scan;
+        let mut open = open.into_iter();
+        let mut wal = Wal {
             disk,
             dir: dir.to_owned(),
             options,
-            current,
-            offset: scan.offset,
-            next,
+            current: open.next().expect("a log that exists has a segment"),
+            held,
+            offset,
+            next: open.next().map_or(Next::Missing, Next::Ready),
             preparer: None,
-            lsn_next: scan.lsn_next,
-            prev_crc: scan.prev_crc,
+            lsn_next,
+            prev_crc,
             frame: FrameBuffer::default(),
-            shape: scan.shape,
+            written: shape.clone(),
+            shape,
+            staged_index_max: 0,
             seq: None,
             poisoned: false,
             stats: Arc::default(),
             _lock: lock,
         };
-        Ok((wal, scan.recovered, scan.info))
+        wal.stats.set_segments(wal.held.len());
+        wal.continue_behind(snapshot, &mut recovered, &mut info)?;
+        recovered.suspect = wal.shape.suspect();
+        Ok((wal, recovered, info))
+    }
+
+    /// Joins the log to the newest snapshot: if the log does not hold the snapshot's end, it begins anew behind it. A log
+    /// that begins behind the snapshot lacks entries that this node acknowledged, because a later snapshot is lost.
+    fn continue_behind(
+        &mut self,
+        snapshot: Position,
+        recovered: &mut Recovered,
+        info: &mut RecoveryInfo,
+    ) -> Result<(), WalError> {
+        let gap = recovered.base.index > snapshot.index;
+        let known = match snapshot.index.checked_sub(recovered.base.index) {
+            Some(0) => Some(recovered.base.term),
+            Some(behind) => recovered.entries.get(behind as usize - 1).map(|entry| entry.term),
+            None => None,
+        };
+        if known == Some(snapshot.term) {
+            return Ok(());
+        }
+        if gap {
+            let lost = self.shape.end();
+            self.shape.distrust(lost);
+            self.frame.push_distrust(lost);
+            info.damage = Some(Corruption {
+                path: self.dir.clone(),
+                offset_bytes: 0,
+                frame: self.lsn_next,
+                index_first: snapshot.index + 1,
+                index_last: Some(lost.index),
+                what: format!(
+                    "the log begins behind entry {}, and no usable snapshot reaches so far",
+                    recovered.base.index
+                ),
+            });
+        }
+        self.shape.reset(snapshot);
+        self.frame.push(&Io {
+            reset: Some(snapshot),
+            ..Io::default()
+        });
+        (recovered.base, recovered.entries) = (snapshot, Vec::new());
+        self.commit()
     }
 
     /// Adds a request to the frame in memory. It is durable after the next [`Wal::commit`] that succeeds.
@@ -163,10 +237,17 @@ impl Wal {
         }
         self.frame.push(io);
         self.seq = Some(io.seq);
+        self.staged_index_max = io
+            .entries
+            .last()
+            .map_or(0, |entry| entry.index)
+            .max(self.staged_index_max);
         Ok(())
     }
 
-    /// Makes everything staged durable: one write, one sync. The first failure poisons the log for good.
+    /// Makes everything staged durable: one write, one sync. The first failure poisons the log for good, with one
+    /// exception: if there is no space for another segment ([`WalError::is_full`]) nothing was written, what is staged
+    /// stays staged, and the same can be tried again.
     pub fn commit(&mut self) -> Result<(), WalError> {
         if self.poisoned {
             return Err(WalError::Poisoned);
@@ -174,9 +255,37 @@ impl Wal {
         if self.frame.is_empty() {
             return Ok(());
         }
+        if let Err(error) = self.make_room() {
+            self.poisoned = !error.is_full();
+            return Err(error);
+        }
         let outcome = self.write_frame();
         self.poisoned = outcome.is_err();
         outcome
+    }
+
+    /// A durable snapshot holds everything up to `index`: removes the segments that hold nothing else, oldest first, so
+    /// that a crash in between leaves a row without gaps.
+    pub fn release(&mut self, index: Index) -> Result<(), WalError> {
+        if self.poisoned {
+            return Err(WalError::Poisoned);
+        }
+        self.written.release(index);
+        self.shape.release(index);
+        let held = self.held.len();
+        while self.held.len() > 1 && self.held[0].index_max <= index {
+            let path = self.dir.join(segment::file_name(self.held[0].number));
+            self.disk
+                .remove(&path)
+                .and_then(|()| self.disk.sync_dir(&self.dir))
+                .map_err(|source| WalError::io("remove the log segment", &path, source))
+                .inspect_err(|_| self.poisoned = true)?;
+            self.held.pop_front();
+        }
+        if self.held.len() < held {
+            self.stats.set_segments(self.held.len());
+        }
+        Ok(())
     }
 
     /// How large the staged frame is so far.
@@ -187,6 +296,11 @@ impl Wal {
     /// The counters of this log; they outlive it.
     pub fn stats(&self) -> Arc<WalStats> {
         Arc::clone(&self.stats)
+    }
+
+    /// Whether it takes nothing more.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned
     }
 
     /// Whether another request may join the staged frame.
@@ -209,7 +323,8 @@ impl Wal {
     /// it is needed, by whoever commits.
     pub(super) fn prepare_in_background(&mut self) {
         let disk = Arc::clone(&self.disk);
-        self.preparer = Some(Preparer::start(disk, self.dir.clone(), self.options.clone()));
+        let (dir, options) = (self.dir.clone(), self.options.clone());
+        self.preparer = Some(Preparer::start(disk, dir, options, Arc::clone(&self.stats)));
         self.order_next();
     }
 
@@ -223,6 +338,9 @@ impl Wal {
         if let Some(state) = io.hard_state {
             self.shape.set_hard_state(state)?;
         }
+        if let Some(to) = io.reset {
+            self.shape.reset(to);
+        }
         if let Some(from) = io.truncate_from {
             self.shape.truncate(from)?;
         }
@@ -231,23 +349,47 @@ impl Wal {
             self.shape.append(entry.position())?;
             bytes += record::entry_bytes(entry);
         }
+        if io.trusted {
+            self.shape.trust();
+        }
         if bytes > u64::from(u32::MAX) {
             return Err(Violation::TooLarge { bytes });
         }
         Ok(())
     }
 
-    fn write_frame(&mut self) -> Result<(), WalError> {
-        let extent = self.frame.extent_bytes(self.current.align_bytes) as u64;
-        if !self.current.fits(self.offset, extent) {
+    /// Makes sure that the staged frame fits, if need be into another segment, which it then opens.
+    fn make_room(&mut self) -> Result<(), WalError> {
+        if !self.opens_segment() {
+            if self.frame_fits() {
+                return Ok(());
+            }
             self.next_segment()?;
         }
+        self.frame.open_with(self.lsn_next - 1, &self.written);
+        match self.frame_fits() {
+            true => Ok(()),
+            false => self.enlarge(),
+        }
+    }
+
+    fn opens_segment(&self) -> bool {
+        self.offset == self.current.first_frame_at()
+    }
+
+    fn frame_fits(&self) -> bool {
+        let extent = self.frame.extent_bytes(self.current.align_bytes) as u64;
+        self.current.fits(self.offset, extent)
+    }
+
+    fn write_frame(&mut self) -> Result<(), WalError> {
         let (header, bytes) = self.frame.seal(Place {
             segment: self.current.number,
             lsn: self.lsn_next,
             durable_lsn: self.lsn_next - 1,
             prev_crc: self.prev_crc,
             end: self.shape.end(),
+            hard_state: self.shape.hard_state(),
             align_bytes: self.current.align_bytes,
         });
         let Segment { file, path, .. } = &self.current;
@@ -262,36 +404,41 @@ impl Wal {
         self.lsn_next += 1;
         self.prev_crc = header.crc;
         self.frame.clear();
+        self.written.clone_from(&self.shape);
+        let current = self.held.back_mut().expect("the current segment is held");
+        current.index_max = current.index_max.max(mem::take(&mut self.staged_index_max));
         Ok(())
     }
 
-    /// Leaves the current segment, everything in which is durable, for one with room for the staged frame.
+    /// Leaves the current segment, everything in which is durable, for the next one.
     fn next_segment(&mut self) -> Result<(), WalError> {
         let number = self.current.number + 1;
-        let prepared = match mem::replace(&mut self.next, Next::Missing) {
-            Next::Ready(segment) => Some(segment),
-            Next::Ordered => match self.preparer.as_ref().map(Preparer::take) {
-                Some(Ok(segment)) => Some(segment),
-                // Space may have been freed since; what has been tried is begun anew from an empty file.
-                Some(Err(error)) if error.is_full() => None,
-                Some(Err(error)) => return Err(error),
-                None => None,
+        self.current = match mem::replace(&mut self.next, Next::Missing) {
+            Next::Ready(segment) => segment,
+            Next::Missing => Segment::prepare(&*self.disk, &self.dir, number, &self.options, 0)?,
+            Next::Ordered => match self.preparer.as_ref().and_then(Preparer::take) {
+                Some(segment) => segment?,
+                None => {
+                    self.next = Next::Ordered;
+                    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                    let path = self.dir.join(segment::file_name(number));
+                    return Err(WalError::io("prepare the log segment", &path, full));
+                }
             },
-            Next::Missing => None,
         };
-        let fits = |segment: &Segment, frame: &FrameBuffer| {
-            let extent = frame.extent_bytes(segment.align_bytes) as u64;
-            segment.fits(segment.first_frame_at(), extent)
-        };
-        self.current = match prepared {
-            Some(segment) if fits(&segment, &self.frame) => segment,
-            _ => {
-                let frame_bytes = self.frame.len_bytes() as u64;
-                Segment::prepare(&*self.disk, &self.dir, number, &self.options, frame_bytes)?
-            }
-        };
+        self.held.push_back(Held { number, index_max: 0 });
+        self.stats.set_segments(self.held.len());
         self.offset = self.current.first_frame_at();
         self.order_next();
+        Ok(())
+    }
+
+    /// Makes the current segment, which is empty, large enough for a huge frame.
+    fn enlarge(&mut self) -> Result<(), WalError> {
+        let number = self.current.number;
+        let frame_bytes = self.frame.extent_bytes(self.options.align_bytes as usize) as u64;
+        self.current = Segment::prepare(&*self.disk, &self.dir, number, &self.options, frame_bytes)?;
+        self.offset = self.current.first_frame_at();
         Ok(())
     }
 

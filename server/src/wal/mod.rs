@@ -45,6 +45,7 @@ mod error;
 pub mod frame;
 mod log;
 mod prepare;
+mod rebuild;
 mod record;
 mod recover;
 mod segment;

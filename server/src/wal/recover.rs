@@ -1,18 +1,20 @@
 //! Reading a log back: first only looking, then, if the verdict allows it, cutting off what was never acknowledged.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::error::{Corruption, WalError};
 use super::frame::{FrameHeader, HEADER_BYTES, Lsn, SECTOR_BYTES, is_zero, len_without_zeros, zero_sectors};
-use super::log::WalOptions;
-use super::record::{self, Record};
+use super::log::{Held, WalOptions};
+use super::rebuild;
+use super::record::{self, Checkpoint, Record};
 use super::segment::{self, BadHeader, Segment};
 use super::shape::Shape;
 use super::verdict::{Finding, Later, Verdict, judge};
 use crate::disk::Disk;
-use crate::raft::{Index, Recovered};
+use crate::raft::{HardState, Index, Position, Recovered};
 
 /// What opening a log came upon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub struct RecoveryInfo {
     pub bytes: u64,
     /// What was cut off, if anything.
     pub cut: Option<Cut>,
+    /// What had been acknowledged, or may have been, and is gone: the node must get it back from the others.
+    pub damage: Option<Corruption>,
+    /// Frames whose header was damaged and was taken from its copy: nothing is lost, but the disk should be looked at.
+    pub mended: u64,
 }
 
 /// The end of a log that was never synced, and so never acknowledged, and is gone now.
@@ -42,6 +48,9 @@ pub struct Cut {
     pub reason: &'static str,
 }
 
+/// So few bytes are no remains of a frame, whose header alone has more and stands there twice.
+const STRAY_BYTES_MAX: usize = 4;
+
 /// A log that was read: what it holds and where it goes on.
 pub(super) struct Scan {
     pub(super) recovered: Recovered,
@@ -49,12 +58,39 @@ pub(super) struct Scan {
     pub(super) shape: Shape,
     /// The segments from the one with the end of the log on. Never empty.
     pub(super) open: Vec<Segment>,
+    /// Every segment that holds a part of the log.
+    pub(super) held: VecDeque<Held>,
     /// Where the next frame goes in the first of them.
     pub(super) offset: u64,
     pub(super) lsn_next: Lsn,
     pub(super) prev_crc: u32,
-    unfinished: Vec<PathBuf>,
+    /// Files that hold nothing: never finished, or of a log that was given up.
+    pub(super) useless: Vec<PathBuf>,
     cuts: Vec<ZeroOut>,
+    /// What is to be done about damage.
+    pub(super) rebuild: Option<Rebuild>,
+}
+
+/// The part of a log that is given up, and what is known of it.
+pub(super) struct Rebuild {
+    /// The number of the segment with the first damaged frame.
+    pub(super) number: u64,
+    /// Up to where that segment is good.
+    pub(super) keep_bytes: usize,
+    /// The segments from there on.
+    pub(super) damaged: Vec<PathBuf>,
+    pub(super) bounds: Bounds,
+}
+
+/// What this node may have promised at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// The newest frame.
+    pub(super) lsn: Lsn,
+    /// Term and vote after it.
+    pub(super) hard_state: HardState,
+    /// The furthest end that the log had at any time since.
+    pub(super) end: Position,
 }
 
 /// A stretch of a segment to be made zero again.
@@ -70,16 +106,21 @@ pub(super) fn scan(disk: &dyn Disk, dir: &Path, options: &WalOptions) -> Result<
         .list(dir)
         .map_err(|source| WalError::io("list the files of the log in", dir, source))?;
     let numbers: Vec<u64> = names.iter().filter_map(|n| segment::number_of(n)).collect();
+    let first = numbers.first().copied().unwrap_or(1);
     let mut scanner = Scanner {
         dir,
         options,
-        scan: Scan::empty(0),
+        scan: Scan::blank(),
+        // Earlier segments may have been removed; the first one that is left tells where it continues.
+        expected: (first == 1).then_some((1, 0)),
+        given_up: None,
         stopped: None,
+        later: Vec::new(),
     };
     let unfinished = names.iter().filter(|name| segment::is_unfinished(name));
-    scanner.scan.unfinished = unfinished.map(|name| dir.join(name)).collect();
+    scanner.scan.useless = unfinished.map(|name| dir.join(name)).collect();
     scanner.scan.info.segments = numbers.len() as u64;
-    for (expected, (position, number)) in (1..).zip(numbers.iter().enumerate()) {
+    for (expected, (position, number)) in (first..).zip(numbers.iter().enumerate()) {
         if *number != expected {
             let missing = dir.join(segment::file_name(expected));
             return Err(scanner.corrupt(&missing, 0, None, "the segment is missing".to_owned()));
@@ -87,30 +128,68 @@ pub(super) fn scan(disk: &dyn Disk, dir: &Path, options: &WalOptions) -> Result<
         // The end of the log is in one of the last two: the last one may be prepared and empty.
         let may_be_cached_only = position + 2 >= numbers.len();
         let (segment, data) = scanner.read(disk, *number, may_be_cached_only)?;
-        scanner.take_segment(segment, &data)?;
+        scanner.take_segment(segment, data)?;
     }
     scanner.verdict()?;
-    Ok((!numbers.is_empty()).then_some(scanner.scan))
+    let mut scan = scanner.scan;
+    scan.recovered.base = scan.base_of_entries();
+    scan.recovered.suspect = scan.shape.suspect();
+    Ok((!numbers.is_empty()).then_some(scan))
 }
 
 impl Scan {
-    /// An empty log whose first frame goes to `offset`.
-    pub(super) fn empty(offset: u64) -> Scan {
+    /// An empty log in its first segment.
+    pub(super) fn empty(first: Segment) -> Scan {
+        let held = Held {
+            number: first.number,
+            index_max: 0,
+        };
+        Scan {
+            offset: first.first_frame_at(),
+            open: vec![first],
+            held: VecDeque::from([held]),
+            ..Scan::blank()
+        }
+    }
+
+    fn blank() -> Scan {
         Scan {
             recovered: Recovered::default(),
             info: RecoveryInfo::default(),
             shape: Shape::default(),
             open: Vec::new(),
-            offset,
+            held: VecDeque::new(),
+            offset: 0,
             lsn_next: 1,
             prev_crc: 0,
-            unfinished: Vec::new(),
+            useless: Vec::new(),
             cuts: Vec::new(),
+            rebuild: None,
+        }
+    }
+
+    /// The position before the first entry at hand, which may be one that no longer matters.
+    fn base_of_entries(&self) -> Position {
+        match self.recovered.entries.first() {
+            None => self.shape.end(),
+            Some(first) => {
+                let index = first.index - 1;
+                let term = self.shape.term_at(index).unwrap_or(self.recovered.base.term);
+                Position { term, index }
+            }
         }
     }
 
     /// Removes what was never acknowledged, durably. Can be interrupted anywhere and done again.
-    pub(super) fn clean(&self, disk: &dyn Disk, dir: &Path) -> Result<(), WalError> {
+    pub(super) fn clean(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        options: &WalOptions,
+    ) -> Result<(), WalError> {
+        if let Some(rebuild) = self.rebuild.take() {
+            rebuild::rebuild(self, &rebuild, disk, dir, options)?;
+        }
         for cut in &self.cuts {
             let segment = self.open.iter().find(|s| s.number == cut.number);
             let segment = segment.expect("only open segments are cut");
@@ -122,9 +201,9 @@ impl Scan {
                 .and_then(|()| segment.file.sync_data())
                 .map_err(|source| WalError::io("cut the end off", &segment.path, source))?;
         }
-        for path in &self.unfinished {
+        for path in &self.useless {
             disk.remove(path)
-                .map_err(|source| WalError::io("remove the unfinished", path, source))?;
+                .map_err(|source| WalError::io("remove the useless", path, source))?;
         }
         disk.sync_dir(dir)
             .map_err(|source| WalError::io("sync the directory", dir, source))
@@ -135,13 +214,28 @@ struct Scanner<'a> {
     dir: &'a Path,
     options: &'a WalOptions,
     scan: Scan,
+    /// Number and predecessor's checksum of the next frame; unknown before the first.
+    expected: Option<(Lsn, u32)>,
+    /// The last frame of a log that was given up; what is left of it is to be removed.
+    given_up: Option<Lsn>,
     /// Where reading came to something that is no good frame, and what the headers behind it tell.
     stopped: Option<(Stop, Later)>,
+    /// The segments from there on, whole.
+    later: Vec<LaterSegment>,
+}
+
+/// A segment with or behind the damage.
+struct LaterSegment {
+    number: u64,
+    path: PathBuf,
+    align_bytes: usize,
+    data: Vec<u8>,
 }
 
 struct Stop {
     path: PathBuf,
-    offset: u64,
+    number: u64,
+    offset: usize,
     finding: Finding,
 }
 
@@ -191,24 +285,33 @@ impl Scanner<'_> {
     }
 
     /// Takes over the frames of a segment, or looks for evidence in it if an earlier one has stopped the reading.
-    fn take_segment(&mut self, segment: Segment, data: &[u8]) -> Result<(), WalError> {
+    fn take_segment(&mut self, segment: Segment, data: Vec<u8>) -> Result<(), WalError> {
         let mut at = usize::try_from(segment.first_frame_at()).expect("the alignment is a usize");
+        if self.is_given_up(&segment, &data, at) {
+            self.scan.useless.push(segment.path);
+            return Ok(());
+        }
+        self.pass_over_stray_bytes(&segment, &data, at);
         let frames_before = self.scan.info.frames;
+        self.scan.held.push_back(Held {
+            number: segment.number,
+            index_max: 0,
+        });
         if self.stopped.is_none() {
-            while let Some(step) = self.look(&segment, data, at) {
+            while let Some(step) = self.look(&segment, &data, at) {
                 match step {
                     Ok(header) => {
-                        self.replay(&segment, data, at, header)?;
-                        at += header.frame_len().next_multiple_of(segment.align_bytes);
+                        self.replay(&segment, &data, at, header)?;
+                        at += header.extent_bytes(segment.align_bytes);
                     }
                     Err(finding) => {
-                        self.stop(&segment, data, at, finding);
+                        self.stop(&segment, &data, at, finding);
                         break;
                     }
                 }
             }
         } else {
-            self.gather(&segment, data, at, true);
+            self.gather(&segment, &data, at, true);
         }
         let left_over = len_without_zeros(data.get(at..).unwrap_or_default());
         if left_over > 0 {
@@ -218,45 +321,98 @@ impl Scanner<'_> {
                 to: (at + left_over) as u64,
             });
         }
+        if self.stopped.is_some() {
+            self.later.push(LaterSegment {
+                number: segment.number,
+                path: segment.path.clone(),
+                align_bytes: segment.align_bytes,
+                data,
+            });
+        }
         // The log goes on behind its last frame, even if a later segment exists already.
         if self.scan.info.frames > frames_before || self.scan.open.is_empty() {
             self.scan.open.clear();
             self.scan.offset = at as u64;
+        } else {
+            self.scan.held.pop_back();
         }
         self.scan.open.push(segment);
         Ok(())
     }
 
-    /// What stands at `at`: the next frame, or something else, or nothing up to the end of the segment.
-    fn look(&self, segment: &Segment, data: &[u8], at: usize) -> Option<Result<FrameHeader, Finding>> {
+    /// If the log goes on in this segment as if nothing were missing, then what ended the segment before it stands where
+    /// nothing had been written.
+    fn pass_over_stray_bytes(&mut self, segment: &Segment, data: &[u8], at: usize) {
         let rest = data.get(at..).unwrap_or_default();
-        let Some(header) = FrameHeader::parse(rest) else {
-            let first_sector = &rest[..rest.len().min(SECTOR_BYTES)];
-            return if is_zero(rest) {
-                None
-            } else if is_zero(first_sector) {
-                Some(Err(Finding::NoHeader))
-            } else {
-                Some(Err(Finding::BadHeader))
-            };
-        };
-        let follows = header.segment == segment.number
-            && header.lsn == self.scan.lsn_next
-            && header.prev_crc == self.scan.prev_crc
-            && header.frame_len() <= rest.len();
-        if !follows {
-            return Some(Err(Finding::Foreign(header)));
+        let own = FrameHeader::parse(rest).filter(|header| self.follows(segment, header, rest));
+        if self.stopped.is_some() && own.or_else(|| self.copy_of_header(segment, rest)).is_some() {
+            self.stopped = None;
+            self.later.clear();
+            self.scan.cuts.clear();
+            self.scan.info.mended += 1;
         }
-        if crc32c::crc32c(&rest[HEADER_BYTES..header.frame_len()]) == header.payload_crc {
+    }
+
+    /// Whether a segment holds the rest of a log that was given up before it could be removed.
+    fn is_given_up(&self, segment: &Segment, data: &[u8], at: usize) -> bool {
+        let first = FrameHeader::parse(data.get(at..).unwrap_or_default());
+        self.given_up
+            .zip(first)
+            .is_some_and(|(last, header)| header.segment == segment.number && header.lsn <= last)
+    }
+
+    /// What stands at `at`: the next frame, or something else, or nothing up to the end of the segment.
+    fn look(&mut self, segment: &Segment, data: &[u8], at: usize) -> Option<Result<FrameHeader, Finding>> {
+        let rest = data.get(at..).unwrap_or_default();
+        if is_zero(rest) {
+            return None;
+        }
+        let found = FrameHeader::parse(rest);
+        let own = found.filter(|header| self.follows(segment, header, rest));
+        let header = own.or_else(|| self.copy_of_header(segment, rest));
+        if let Some(header) = header
+            && crc32c::crc32c(&rest[HEADER_BYTES..header.frame_len()]) == header.payload_crc
+        {
+            self.scan.info.mended += u64::from(own.is_none());
             return Some(Ok(header));
         }
-        let extent = header.frame_len().next_multiple_of(SECTOR_BYTES);
-        let missing = zero_sectors(&rest[..extent]) > header.zero_sectors;
-        Some(Err(if missing {
-            Finding::Torn(header)
-        } else {
-            Finding::Rotten(header)
+        Some(Err(match (own, found) {
+            (Some(header), _) => {
+                let extent = header.frame_len().next_multiple_of(SECTOR_BYTES);
+                match zero_sectors(&rest[..extent]) > header.zero_sectors {
+                    true => Finding::Torn(header),
+                    false => Finding::Rotten(header),
+                }
+            }
+            (None, Some(foreign)) => Finding::Foreign(foreign),
+            (None, None) if is_zero(&rest[..rest.len().min(SECTOR_BYTES)]) => Finding::NoHeader,
+            (None, None) if rest.iter().filter(|byte| **byte != 0).count() <= STRAY_BYTES_MAX => {
+                Finding::Stray
+            }
+            (None, None) => Finding::BadHeader,
         }))
+    }
+
+    /// Whether a header is the one that should stand at the beginning of `rest`.
+    fn follows(&self, segment: &Segment, header: &FrameHeader, rest: &[u8]) -> bool {
+        let fits = header.segment == segment.number && header.extent_bytes(segment.align_bytes) <= rest.len();
+        let chained = match self.expected {
+            None => true,
+            Some((_, prev_crc)) if header.prev_crc != prev_crc => false,
+            // The numbers continue behind a log that was given up.
+            Some((lsn, _)) if header.lsn > lsn => record::is_checkpoint(&rest[HEADER_BYTES..]),
+            Some((lsn, _)) => header.lsn == lsn,
+        };
+        fits && chained
+    }
+
+    /// The header of the frame that should stand at the beginning of `rest`, from its copy at the frame's end.
+    fn copy_of_header(&self, segment: &Segment, rest: &[u8]) -> Option<FrameHeader> {
+        let align = segment.align_bytes;
+        (align..=rest.len()).step_by(align).find_map(|end| {
+            let copy = FrameHeader::parse(&rest[end - HEADER_BYTES..end])?;
+            (self.follows(segment, &copy, rest) && copy.extent_bytes(align) == end).then_some(copy)
+        })
     }
 
     /// Takes over a good frame.
@@ -270,13 +426,22 @@ impl Scanner<'_> {
         let payload = &data[at + HEADER_BYTES..at + header.frame_len()];
         // One piece of memory per frame, shared by its entries.
         let mut records = Bytes::copy_from_slice(payload);
+        let opens = at as u64 == segment.first_frame_at();
         let replayed = (0..header.records)
-            .try_for_each(|_| self.apply(record::take(&mut records)?))
+            .try_for_each(|number| {
+                let record = record::take(&mut records)?;
+                let expected =
+                    number == 0 && (opens || self.expected.is_some_and(|(lsn, _)| header.lsn > lsn));
+                if matches!(record, Record::Checkpoint(_)) != expected {
+                    return Err("a segment begins with a checkpoint, and only a segment".to_owned());
+                }
+                self.apply(record, header.lsn)
+            })
             .and_then(|()| {
                 if !records.is_empty() {
                     return Err("more records than announced".to_owned());
                 }
-                if self.scan.shape.end() != header.end {
+                if self.scan.shape.end() != header.end || self.scan.shape.hard_state() != header.hard_state {
                     return Err("the log does not end where the frame says".to_owned());
                 }
                 Ok(())
@@ -285,15 +450,21 @@ impl Scanner<'_> {
             let what = format!("the frame is intact, but what it says is impossible: {what}");
             return Err(self.corrupt(&segment.path, at as u64, Some(&header), what));
         }
-        self.scan.lsn_next += 1;
+        self.scan.lsn_next = header.lsn + 1;
         self.scan.prev_crc = header.crc;
+        self.expected = Some((header.lsn + 1, header.crc));
         self.scan.info.frames += 1;
         self.scan.info.bytes += header.frame_len() as u64;
         Ok(())
     }
 
-    fn apply(&mut self, record: Record) -> Result<(), String> {
-        let Scan { recovered, shape, .. } = &mut self.scan;
+    fn apply(&mut self, record: Record, lsn: Lsn) -> Result<(), String> {
+        let Scan {
+            recovered,
+            shape,
+            held,
+            ..
+        } = &mut self.scan;
         match record {
             Record::HardState(state) => {
                 shape.set_hard_state(state).map_err(|v| v.to_string())?;
@@ -301,14 +472,43 @@ impl Scanner<'_> {
             }
             Record::Truncate(from) => {
                 shape.truncate(from).map_err(|v| v.to_string())?;
-                let keep = usize::try_from(from - 1).unwrap_or(usize::MAX);
-                recovered.entries.truncate(keep);
+                recovered.entries.retain(|entry| entry.index < from);
             }
             Record::Entry(entry) => {
                 shape.append(entry.position()).map_err(|v| v.to_string())?;
+                if let Some(segment) = held.back_mut() {
+                    segment.index_max = segment.index_max.max(entry.index);
+                }
                 recovered.entries.push(entry);
             }
+            Record::Reset(position) => {
+                shape.reset(position);
+                recovered.entries.clear();
+            }
+            Record::Distrust(position) => shape.distrust(position),
+            Record::Trust => shape.trust(),
+            Record::Checkpoint(checkpoint) => return self.continue_from(checkpoint, lsn),
         }
+        Ok(())
+    }
+
+    /// A checkpoint: where the log begins for this reader, or what it knows already, or the mark of a log given up.
+    fn continue_from(&mut self, checkpoint: Checkpoint, lsn: Lsn) -> Result<(), String> {
+        if checkpoint.covers + 1 != lsn {
+            return Err("its checkpoint is of another frame".to_owned());
+        }
+        let known = self.expected.filter(|_| self.scan.info.frames > 0);
+        if known.is_some() && checkpoint.shape.end() != self.scan.shape.end() {
+            return Err("its checkpoint contradicts what stands before it".to_owned());
+        }
+        if known.is_some_and(|(next, _)| lsn > next) {
+            self.given_up = Some(checkpoint.covers);
+        }
+        self.scan.recovered.hard_state = checkpoint.shape.hard_state();
+        if known.is_none() {
+            self.scan.recovered.base = checkpoint.shape.end();
+        }
+        self.scan.shape = checkpoint.shape;
         Ok(())
     }
 
@@ -316,20 +516,22 @@ impl Scanner<'_> {
     fn stop(&mut self, segment: &Segment, data: &[u8], at: usize, finding: Finding) {
         let stop = Stop {
             path: segment.path.clone(),
-            offset: at as u64,
+            number: segment.number,
+            offset: at,
             finding,
         };
         self.stopped = Some((stop, Later::default()));
         // The payload of the frame itself is not searched: it may hold anything, even the image of a frame.
         let own_bytes = match finding {
-            Finding::Torn(header) | Finding::Rotten(header) => header.frame_len(),
-            Finding::NoHeader | Finding::BadHeader | Finding::Foreign(_) => 1,
+            Finding::Torn(header) | Finding::Rotten(header) => header.extent_bytes(segment.align_bytes),
+            Finding::NoHeader | Finding::Stray | Finding::BadHeader | Finding::Foreign(_) => {
+                segment.align_bytes
+            }
         };
         if let Finding::Foreign(header) = finding {
             self.note(&header, false);
         }
-        let behind = at + own_bytes.next_multiple_of(segment.align_bytes);
-        self.gather(segment, data, behind, false);
+        self.gather(segment, data, at + own_bytes, false);
     }
 
     /// Collects the intact headers in `data` from `at` on.
@@ -360,15 +562,27 @@ impl Scanner<'_> {
                     Finding::Torn(header) | Finding::Rotten(header) => Some(header),
                     _ => None,
                 };
-                let mut error = self.corruption(&stop.path, stop.offset, own, what.to_owned());
-                error.index_last = error.index_last.max(known(later.index_last));
-                Err(WalError::Corrupt(Box::new(error)))
+                let mut damage = self.corruption(&stop.path, stop.offset as u64, own, what.to_owned());
+                damage.index_last = damage.index_last.max(known(later.index_last));
+                let Some(bounds) = self.bounds(stop) else {
+                    return Err(WalError::Corrupt(Box::new(damage)));
+                };
+                damage.index_last = known(bounds.end.index);
+                self.scan.rebuild = Some(Rebuild {
+                    number: stop.number,
+                    keep_bytes: stop.offset,
+                    damaged: self.later.iter().map(|segment| segment.path.clone()).collect(),
+                    bounds,
+                });
+                self.scan.cuts.clear();
+                self.scan.info.damage = Some(damage);
+                Ok(())
             }
             Verdict::Cut(reason) => {
                 let cut_bytes = self.scan.cuts.iter().map(|cut| cut.to - cut.from).sum();
                 self.scan.info.cut = Some(Cut {
                     path: stop.path.clone(),
-                    offset_bytes: stop.offset,
+                    offset_bytes: stop.offset as u64,
                     bytes: cut_bytes,
                     frame: self.scan.lsn_next,
                     reason,
@@ -376,6 +590,51 @@ impl Scanner<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Follows the frames from the damaged one on, by their headers or the copies of these, to the newest. `None` if the
+    /// chain breaks: then nobody knows how many there were.
+    fn bounds(&self, stop: &Stop) -> Option<Bounds> {
+        let mut expected = self.expected;
+        let mut bounds: Option<Bounds> = None;
+        for later in &self.later {
+            let LaterSegment {
+                number,
+                align_bytes: align,
+                data,
+                ..
+            } = later;
+            let align = *align;
+            let mut at = if *number == stop.number {
+                stop.offset
+            } else {
+                align
+            };
+            while !is_zero(data.get(at..)?) {
+                let rest = &data[at..];
+                let chained = |header: &FrameHeader| {
+                    header.segment == *number
+                        && expected.is_none_or(|(lsn, crc)| header.lsn == lsn && header.prev_crc == crc)
+                        && header.extent_bytes(align) <= rest.len()
+                };
+                let mut copies = (align..=rest.len()).step_by(align).filter_map(|end| {
+                    let copy = FrameHeader::parse(&rest[end - HEADER_BYTES..end])?;
+                    (copy.extent_bytes(align) == end).then_some(copy)
+                });
+                let own = FrameHeader::parse(rest).filter(chained);
+                let header = own.or_else(|| copies.find(chained))?;
+                bounds = Some(Bounds {
+                    lsn: header.lsn,
+                    hard_state: header.hard_state,
+                    end: bounds
+                        .map_or(self.scan.shape.end(), |bounds| bounds.end)
+                        .max(header.end),
+                });
+                expected = Some((header.lsn + 1, header.crc));
+                at += header.extent_bytes(align);
+            }
+        }
+        bounds
     }
 
     fn corrupt(&self, path: &Path, offset: u64, own: Option<&FrameHeader>, what: String) -> WalError {
@@ -402,7 +661,7 @@ fn known(index: Index) -> Option<Index> {
     (index > 0).then_some(index)
 }
 
-fn read_whole(file: &dyn crate::disk::DiskFile) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_whole(file: &dyn crate::disk::DiskFile) -> std::io::Result<Vec<u8>> {
     let len = usize::try_from(file.len_bytes()?).map_err(std::io::Error::other)?;
     let mut data = vec![0; len];
     let mut at = 0;

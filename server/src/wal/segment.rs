@@ -8,7 +8,8 @@
 //! 24 segment_bytes u64   32 align_bytes u32   36 name_len u16   38 name
 //! ```
 //!
-//! Frames begin at multiples of `align_bytes` behind it, the first one at `align_bytes`.
+//! Frames begin at multiples of `align_bytes` behind it, the first one at `align_bytes`. If there is room before it, the
+//! header stands there a second time, one sector further on.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use super::log::WalOptions;
 use crate::disk::{Disk, DiskFile};
 
 /// The format that this program writes and reads.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"WWATRLOG";
 const NAME_AT: usize = 38;
@@ -60,6 +61,11 @@ pub(super) fn file_name(number: u64) -> String {
     format!("wal-{number:012}.seg")
 }
 
+/// The name of segment `number` until it is complete.
+pub(super) fn unfinished_name(number: u64) -> String {
+    format!("wal-{number:012}.tmp")
+}
+
 /// The number in the name of a segment; `None` for any other file.
 pub(super) fn number_of(name: &str) -> Option<u64> {
     let number = name.strip_prefix("wal-")?.strip_suffix(".seg")?;
@@ -86,21 +92,62 @@ impl Segment {
             .segment_bytes
             .max((frame_bytes + align).next_multiple_of(align));
         let path = dir.join(file_name(number));
-        let unfinished = dir.join(format!("wal-{number:012}.tmp"));
-        let file = fill(disk, &unfinished, segment_bytes, number, options).inspect_err(|_| {
-            // Gives back what space it took, if any; the next open would do it as well.
-            let _ = disk.remove(&unfinished);
-        })?;
-        disk.rename(&unfinished, &path)
-            .and_then(|()| disk.sync_dir(dir))
-            .map_err(|source| WalError::io("put in place the log segment", &path, source))?;
-        Ok(Segment {
+        let unfinished = dir.join(unfinished_name(number));
+        let segment = Segment {
             number,
+            file: fill(disk, &unfinished, segment_bytes, number, options).inspect_err(|_| {
+                // Gives back what space it took, if any; the next open would do it as well.
+                let _ = disk.remove(&unfinished);
+            })?,
             path,
-            file,
             segment_bytes,
             align_bytes: options.align_bytes as usize,
+        };
+        segment.put_in_place(disk, dir, &unfinished)?;
+        Ok(segment)
+    }
+
+    /// Makes a segment like this one that holds only its first `keep` bytes and then `next`, durable but for its name:
+    /// see [`Segment::put_in_place`].
+    pub(super) fn rebuild(
+        &self,
+        disk: &dyn Disk,
+        unfinished: &Path,
+        data: &[u8],
+        next: &[u8],
+        options: &WalOptions,
+    ) -> Result<Segment, WalError> {
+        let len = (data.len() + next.len()) as u64;
+        let segment_bytes = self
+            .segment_bytes
+            .max(len.next_multiple_of(self.align_bytes as u64));
+        let mut options = options.clone();
+        options.align_bytes = u32::try_from(self.align_bytes).expect("it was a u32");
+        let file = fill(disk, unfinished, segment_bytes, self.number, &options)?;
+        let first = self.align_bytes;
+        file.write_all_at(data.get(first..).unwrap_or_default(), first as u64)
+            .and_then(|()| file.write_all_at(next, data.len() as u64))
+            .and_then(|()| file.sync_data())
+            .map_err(|source| WalError::io("write to the log segment", unfinished, source))?;
+        Ok(Segment {
+            number: self.number,
+            path: self.path.clone(),
+            file,
+            segment_bytes,
+            align_bytes: self.align_bytes,
         })
+    }
+
+    /// Gives a finished segment its name, durably, in place of what has it.
+    pub(super) fn put_in_place(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        unfinished: &Path,
+    ) -> Result<(), WalError> {
+        disk.rename(unfinished, &self.path)
+            .and_then(|()| disk.sync_dir(dir))
+            .map_err(|source| WalError::io("put in place the log segment", &self.path, source))
     }
 
     /// Where the first frame begins.
@@ -137,7 +184,13 @@ fn fill(
             .map_err(failed("fill the log segment"))?;
         at += chunk.len() as u64;
     }
-    file.write_all_at(&header(number, segment_bytes, options), 0)
+    let header = header(number, segment_bytes, options);
+    let copies = if options.align_bytes as usize > SECTOR_BYTES {
+        2
+    } else {
+        1
+    };
+    file.write_all_at(&header.repeat(copies), 0)
         .and_then(|()| file.sync_data())
         .map_err(failed("write the header of the log segment"))?;
     Ok(file)
@@ -160,9 +213,18 @@ fn header(number: u64, segment_bytes: u64, options: &WalOptions) -> [u8; SECTOR_
     header
 }
 
-/// Checks that `data`, a whole file, begins with the header of segment `number` of `node`.
+/// Checks that `data`, a whole file, begins with the header of segment `number` of `node`, at least once.
 pub(super) fn check_header(data: &[u8], number: u64, node: &str) -> Result<Layout, BadHeader> {
-    let Some(header) = data.get(..SECTOR_BYTES) else {
+    match check_copy(data, 0, number, node) {
+        Err(BadHeader::Damaged(what)) => {
+            check_copy(data, 1, number, node).map_err(|_| BadHeader::Damaged(what))
+        }
+        outcome => outcome,
+    }
+}
+
+fn check_copy(data: &[u8], copy: usize, number: u64, node: &str) -> Result<Layout, BadHeader> {
+    let Some(header) = data.get(copy * SECTOR_BYTES..(copy + 1) * SECTOR_BYTES) else {
         return Err(BadHeader::Damaged("the file is too short for a segment header"));
     };
     if header[..8] != MAGIC || crc32c::crc32c(&header[12..]) != u32_at(header, 8) {

@@ -77,8 +77,13 @@ pub enum Violation {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shape {
     hard_state: HardState,
+    /// What this node acknowledged up to here may be missing; see [`Recovered::suspect`](crate::raft::Recovered::suspect).
+    suspect: Option<Position>,
+    /// A snapshot holds everything up to here; nothing before it matters any more.
+    base: Position,
     end: Position,
-    /// The first entry of every run of entries with the same term, in order. Empty exactly when the log is.
+    /// The first entry of every run of entries with the same term behind the base, in order. Empty exactly when there is
+    /// nothing behind the base.
     runs: Vec<Position>,
 }
 
@@ -86,6 +91,95 @@ impl Shape {
     /// The position of the last entry.
     pub(super) fn end(&self) -> Position {
         self.end
+    }
+
+    /// Term and vote.
+    pub(super) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Up to where entries may be missing.
+    pub(super) fn suspect(&self) -> Option<Position> {
+        self.suspect
+    }
+
+    /// The position behind which entries matter.
+    pub(super) fn base(&self) -> Position {
+        self.base
+    }
+
+    /// Where terms begin, behind the base.
+    pub(super) fn runs(&self) -> &[Position] {
+        &self.runs
+    }
+
+    /// A shape out of its parts; `None` if they contradict each other.
+    pub(super) fn restore(
+        hard_state: HardState,
+        suspect: Option<Position>,
+        base: Position,
+        end: Position,
+        runs: Vec<Position>,
+    ) -> Option<Shape> {
+        let first = runs
+            .first()
+            .map_or(end.index == base.index, |run| run.index == base.index + 1);
+        let ordered = runs.is_sorted_by(|a, b| a.index < b.index && a.term < b.term);
+        let last = runs.last().map_or(base.term, |run| run.term) == end.term;
+        let inside = runs.last().is_none_or(|run| run.index <= end.index) && base.index <= end.index;
+        let shape = Shape {
+            hard_state,
+            suspect,
+            base,
+            end,
+            runs,
+        };
+        (first && ordered && last && inside).then_some(shape)
+    }
+
+    /// The term at `index`; `None` before the base and behind the end.
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        if index < self.base.index || index > self.end.index {
+            return None;
+        }
+        let runs = self.runs.partition_point(|run| run.index <= index);
+        Some(
+            runs.checked_sub(1)
+                .map_or(self.base.term, |at| self.runs[at].term),
+        )
+    }
+
+    /// Nothing up to `index` matters any more: a durable snapshot holds it.
+    pub(super) fn release(&mut self, index: Index) {
+        let Some(term) = self.term_at(index) else { return };
+        let next = self.term_at(index + 1);
+        let gone = self.runs.partition_point(|run| run.index <= index + 1);
+        self.runs.drain(..gone);
+        self.runs.splice(
+            ..0,
+            next.map(|term| Position {
+                term,
+                index: index + 1,
+            }),
+        );
+        self.base = Position { term, index };
+    }
+
+    /// The log is empty and ends at `position`: a durable snapshot holds everything up to there.
+    pub(super) fn reset(&mut self, position: Position) {
+        self.base = position;
+        self.end = position;
+        self.runs.clear();
+    }
+
+    /// What was acknowledged up to `position` may be missing.
+    pub(super) fn distrust(&mut self, position: Position) {
+        self.suspect = Some(self.suspect.unwrap_or_default().max(position));
+    }
+
+    /// Nothing is missing any more.
+    pub(super) fn trust(&mut self) {
+        self.suspect = None;
     }
 
     /// The hard state becomes `next`.
@@ -114,7 +208,7 @@ impl Shape {
     /// The log loses `from` and everything after it. Beginning right behind the end is allowed and does nothing.
     pub(super) fn truncate(&mut self, from: Index) -> Result<(), Violation> {
         let end = self.end.index;
-        if from == 0 || from > end + 1 {
+        if from <= self.base.index || from > end + 1 {
             return Err(Violation::TruncateOutside { from, end });
         }
         while self.runs.last().is_some_and(|run| run.index >= from) {
@@ -125,7 +219,7 @@ impl Shape {
                 term: run.term,
                 index: from - 1,
             },
-            None => Position::default(),
+            None => self.base,
         };
         Ok(())
     }
@@ -193,6 +287,49 @@ mod tests {
         log.truncate(1).unwrap();
         assert_eq!(log.end(), Position::default());
         log.append(at(5, 1)).unwrap();
+    }
+
+    #[test]
+    fn what_is_released_matters_no_more_and_the_rest_keeps_its_terms() {
+        let all = [at(1, 1), at(1, 2), at(4, 3), at(4, 4), at(5, 5)];
+        for released in 0..=5 {
+            let mut log = shape(5, &all);
+            log.release(released);
+            let terms: Vec<_> = (released..=5).map(|index| log.term_at(index)).collect();
+            let expected: Vec<_> = [0, 1, 1, 4, 4, 5][released as usize..]
+                .iter()
+                .map(|term| Some(*term))
+                .collect();
+            assert_eq!(terms, expected, "after {released}");
+            assert_eq!(log.term_at(released.wrapping_sub(1)), None);
+            let again = Shape::restore(log.hard_state(), None, log.base(), log.end(), log.runs().to_vec());
+            assert_eq!(again.unwrap().runs(), log.runs());
+            assert!(
+                log.truncate(released).is_err(),
+                "what a snapshot holds is never cut"
+            );
+            log.truncate(released + 1).unwrap();
+            assert_eq!(log.end(), log.base());
+            log.append(at(5, released + 1)).unwrap();
+        }
+    }
+
+    #[test]
+    fn parts_that_contradict_each_other_make_no_shape() {
+        let state = HardState { term: 9, vote: None };
+        let restore =
+            |base, end, runs: &[Position]| Shape::restore(state, None, base, end, runs.to_vec()).is_some();
+        assert!(restore(at(1, 3), at(2, 5), &[at(2, 4)]));
+        assert!(!restore(at(1, 3), at(2, 5), &[at(2, 5)]), "a gap behind the base");
+        assert!(
+            !restore(at(1, 3), at(3, 5), &[at(2, 4)]),
+            "an end of another term"
+        );
+        assert!(
+            !restore(at(1, 3), at(2, 4), &[at(2, 4), at(2, 5)]),
+            "runs that are one"
+        );
+        assert!(!restore(at(1, 3), at(2, 2), &[]), "an end before the base");
     }
 
     #[test]

@@ -1,14 +1,26 @@
 //! The thread that makes requests durable, group by group.
 
+use std::collections::VecDeque;
 use std::panic;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::error::WalError;
 use super::log::Wal;
 use super::stats::{WalStats, WalStatsSnapshot};
-use crate::raft::{Io, IoSeq};
+use crate::raft::{Index, Io, IoSeq};
+
+/// How often a thread that has run out of space looks for some.
+const RETRY_FULL: Duration = Duration::from_millis(100);
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+enum Command {
+    Write(Io),
+    Release(Index),
+}
 
 /// Starts the thread of a log.
 #[derive(Debug)]
@@ -42,7 +54,7 @@ impl WalThread {
 #[derive(Debug)]
 pub struct WalHandle {
     /// `None` only while it is shut down.
-    requests: Option<Sender<Io>>,
+    requests: Option<Sender<Command>>,
     thread: Option<JoinHandle<()>>,
     stats: Arc<WalStats>,
 }
@@ -54,10 +66,25 @@ impl WalHandle {
     /// # Panics
     /// If `on_durable` has panicked.
     pub fn submit(&self, io: Io) {
+        self.send(Command::Write(io));
+    }
+
+    /// A durable snapshot holds everything up to `index`: the segments that hold nothing else are removed, between two
+    /// groups.
+    pub fn release(&self, index: Index) {
+        self.send(Command::Release(index));
+    }
+
+    fn send(&self, command: Command) {
         let requests = self.requests.as_ref().expect("open until shut down");
         requests
-            .send(io)
+            .send(command)
             .expect("the log's thread lives as long as its handle");
+    }
+
+    /// Whether the disk is full: see [`WalStatsSnapshot::full`].
+    pub fn is_full(&self) -> bool {
+        self.stats.is_full()
     }
 
     /// What the log has done so far.
@@ -89,7 +116,7 @@ impl Drop for WalHandle {
     }
 }
 
-fn run(mut wal: Wal, queue: &Receiver<Io>, mut on_durable: impl FnMut(Result<IoSeq, WalError>)) {
+fn run(mut wal: Wal, queue: &Receiver<Command>, mut on_durable: impl FnMut(Result<IoSeq, WalError>)) {
     let served = serve(&mut wal, queue, |seq| on_durable(Ok(seq)));
     if let Err(error) = served {
         on_durable(Err(error));
@@ -99,24 +126,61 @@ fn run(mut wal: Wal, queue: &Receiver<Io>, mut on_durable: impl FnMut(Result<IoS
 }
 
 /// Carries out groups until the queue is closed and empty, or something fails.
-fn serve(wal: &mut Wal, queue: &Receiver<Io>, mut acknowledge: impl FnMut(IoSeq)) -> Result<(), WalError> {
+fn serve(
+    wal: &mut Wal,
+    queue: &Receiver<Command>,
+    mut acknowledge: impl FnMut(IoSeq),
+) -> Result<(), WalError> {
     #[cfg(feature = "mutants")]
     if wal.options().ack_before_durable {
         return planted::serve_acknowledging_early(wal, queue, acknowledge);
     }
-    while let Ok(first) = queue.recv() {
-        wal.stage(&first)?;
+    let mut waiting = VecDeque::new();
+    while let Some(first) = waiting.pop_front().or_else(|| queue.recv().ok()) {
+        let (staged_before, mut released) = (wal.staged_seq(), None);
+        take_in(wal, first, &mut released)?;
         while wal.has_room()
-            && let Ok(io) = queue.try_recv()
+            && let Some(command) = waiting.pop_front().or_else(|| queue.try_recv().ok())
         {
-            wal.stage(&io)?;
+            take_in(wal, command, &mut released)?;
         }
-        wal.commit()?;
-        if let Some(seq) = wal.staged_seq() {
+        commit_when_there_is_space(wal, queue, &mut waiting)?;
+        if let Some(index) = released {
+            wal.release(index)?;
+        }
+        if let Some(seq) = wal.staged_seq().filter(|seq| Some(*seq) != staged_before) {
             acknowledge(seq);
         }
     }
     Ok(())
+}
+
+fn take_in(wal: &mut Wal, command: Command, released: &mut Option<Index>) -> Result<(), WalError> {
+    match command {
+        Command::Write(io) => wal.stage(&io)?,
+        Command::Release(index) => *released = (*released).max(Some(index)),
+    }
+    Ok(())
+}
+
+/// Makes what is staged durable. Without space for it, waits until there is some, and meanwhile does what may give it.
+fn commit_when_there_is_space(
+    wal: &mut Wal,
+    queue: &Receiver<Command>,
+    waiting: &mut VecDeque<Command>,
+) -> Result<(), WalError> {
+    loop {
+        match wal.commit() {
+            Err(error) if error.is_full() && !wal.is_poisoned() => match queue.recv_timeout(RETRY_FULL) {
+                Ok(Command::Release(index)) => wal.release(index)?,
+                Ok(command) => waiting.push_back(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                // Nobody waits for it any more, and nothing of it was promised.
+                Err(RecvTimeoutError::Disconnected) => return Err(error),
+            },
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The planted bug that proves that the suite notices lost writes. It exists only in builds with the feature.
@@ -125,7 +189,7 @@ mod planted {
     use std::sync::mpsc::RecvTimeoutError;
     use std::time::{Duration, Instant};
 
-    use super::{Io, IoSeq, Receiver, Wal, WalError};
+    use super::{Command, IoSeq, Receiver, Wal, WalError};
 
     /// How long acknowledged requests stay in memory only.
     const HOLD: Duration = Duration::from_secs(2);
@@ -135,15 +199,19 @@ mod planted {
     /// requests, as a store does that syncs in intervals and does not say so.
     pub(super) fn serve_acknowledging_early(
         wal: &mut Wal,
-        queue: &Receiver<Io>,
+        queue: &Receiver<Command>,
         mut acknowledge: impl FnMut(IoSeq),
     ) -> Result<(), WalError> {
         let mut write_at = Instant::now() + HOLD;
         loop {
             match queue.recv_timeout(write_at.saturating_duration_since(Instant::now())) {
-                Ok(io) => {
+                Ok(Command::Write(io)) => {
                     wal.stage(&io)?;
                     acknowledge(io.seq);
+                }
+                Ok(Command::Release(index)) => {
+                    wal.commit()?;
+                    wal.release(index)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return wal.commit(),

@@ -8,6 +8,7 @@
 //! | anything but a good frame | any frame in a later segment | damaged: a segment is left only when it is synced |
 //! | anything but a good frame | a frame that says *k* was synced before it | damaged |
 //! | anything but a good frame | frame *k* itself, somewhere else | damaged: written to the wrong place |
+//! | a few single bytes | nothing | stray: cut |
 //! | an empty first sector | nothing, or frames that do not vouch for *k* | torn: cut |
 //! | an intact header, sectors missing | nothing, or frames that do not vouch for *k* | torn: cut |
 //! | an intact header, no sector missing, wrong checksum | – | damaged: it was complete once |
@@ -25,6 +26,8 @@ use crate::raft::Index;
 pub(super) enum Finding {
     /// The first sector is empty, but something stands behind it.
     NoHeader,
+    /// A few bytes up to the end of the segment, far too few for a frame: a header has more, and a copy.
+    Stray,
     /// The first sector is not empty and holds no header.
     BadHeader,
     /// Its header, but some sectors of its payload never arrived.
@@ -90,6 +93,7 @@ pub(super) fn judge(lsn: Lsn, finding: Finding, later: Later) -> Verdict {
         Finding::NoHeader => {
             Verdict::Cut("the first sector of the frame was never written, so it was never synced")
         }
+        Finding::Stray => Verdict::Cut("a few bytes were altered where no frame had been written"),
         Finding::Torn(_) => Verdict::Cut("sectors of the frame were never written, so it was never synced"),
         Finding::Rotten(_) => {
             Verdict::Damaged("the frame's checksum is wrong although every sector of it was written")
@@ -120,14 +124,16 @@ mod tests {
             zero_sectors: 0,
             first_index: 5,
             end: Position { term: 1, index: 5 },
+            hard_state: Default::default(),
             crc: 0,
         }
     }
 
-    fn every_finding() -> [Finding; 5] {
+    fn every_finding() -> [Finding; 6] {
         let own = header(K, K - 1);
         [
             Finding::NoHeader,
+            Finding::Stray,
             Finding::BadHeader,
             Finding::Torn(own),
             Finding::Rotten(own),
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     fn only_missing_sectors_are_a_reason_to_cut() {
         let cuts = every_finding().map(|finding| cut(finding, Later::default()));
-        assert_eq!(cuts, [true, false, true, false, false]);
+        assert_eq!(cuts, [true, true, false, true, false, false]);
     }
 
     #[test]
@@ -151,7 +157,7 @@ mod tests {
         later.note(K, &header(K + 1, K - 1), false);
         later.note(K, &header(K + 2, K - 1), false);
         let cuts = every_finding().map(|finding| cut(finding, later));
-        assert_eq!(cuts, [true, false, true, false, false]);
+        assert_eq!(cuts, [true, true, false, true, false, false]);
     }
 
     #[test]

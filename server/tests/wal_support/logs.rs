@@ -31,7 +31,12 @@ pub(crate) fn small(align_bytes: u32, segment_bytes: u64) -> WalOptions {
 pub(crate) type Opened = (Wal, Recovered, RecoveryInfo);
 
 pub(crate) fn open(disk: &MemDisk, options: &WalOptions) -> Result<Opened, WalError> {
-    Wal::open(Arc::new(disk.clone()), &dir(), options.clone())
+    Wal::open(
+        Arc::new(disk.clone()),
+        &dir(),
+        options.clone(),
+        Default::default(),
+    )
 }
 
 pub(crate) fn commit(wal: &mut Wal, io: &Io) -> Result<(), WalError> {
@@ -127,15 +132,23 @@ pub(crate) fn written(ios: &[Io], options: &WalOptions) -> DiskState {
 /// Opens an image and expects damage; checks that nothing was changed.
 pub(crate) fn damaged(state: DiskState, options: &WalOptions) -> Corruption {
     let disk = MemDisk::of(state.clone());
-    let error = open(&disk, options).map(|(_, r, i)| (r, i)).unwrap_err();
-    assert_eq!(
-        disk.state().contents(),
-        state.contents(),
-        "nothing may be changed"
-    );
-    match error {
-        WalError::Corrupt(corruption) => *corruption,
-        other => panic!("expected damage, got {other}"),
+    match open(&disk, options).map(|(_, recovered, info)| (recovered, info)) {
+        Ok((recovered, info)) => {
+            let suspect = recovered.suspect;
+            assert!(suspect.is_some(), "what may be missing is known: {info:?}");
+            let again = open(&disk, options).unwrap().1;
+            assert_eq!(again, recovered, "the next start finds the same");
+            info.damage.expect("a suspicion has a reason")
+        }
+        Err(WalError::Corrupt(corruption)) => {
+            assert_eq!(
+                disk.state().contents(),
+                state.contents(),
+                "nothing may be changed"
+            );
+            *corruption
+        }
+        Err(other) => panic!("expected damage, got {other}"),
     }
 }
 
@@ -146,7 +159,7 @@ pub(crate) fn frames(state: &DiskState, number: u64, align: usize) -> Vec<(usize
     let mut at = align;
     while let Some(header) = data.get(at..).and_then(FrameHeader::parse) {
         found.push((at, header));
-        at += header.frame_len().next_multiple_of(align);
+        at += header.extent_bytes(align);
     }
     found
 }
