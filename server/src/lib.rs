@@ -27,6 +27,7 @@ pub mod kv;
 mod node;
 pub mod raft;
 pub mod run;
+pub mod snapshot;
 mod transport;
 pub mod wal;
 

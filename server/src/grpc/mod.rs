@@ -13,8 +13,8 @@ use proto::raft::{
 use proto::storage::{Command, CompareAndSwap, Delete, Put, command::Kind};
 use tonic::{Code, Request, Response, Status};
 
-use crate::kv::Reply;
-use crate::node::{Answer, Failure, Handle, Written};
+use crate::kv::{Applied, Reply};
+use crate::node::{Answer, Failure, Handle};
 use crate::raft::{RoleKind, Term};
 
 /// Longest key, in bytes.
@@ -48,7 +48,7 @@ impl KeyValues {
         })
     }
 
-    async fn write(&self, kind: Kind) -> Result<Answer<Written>, Status> {
+    async fn write(&self, kind: Kind) -> Result<Answer<Applied>, Status> {
         self.node
             .write(Command {
                 kind: Some(kind),
@@ -256,7 +256,7 @@ fn text(value: bytes::Bytes) -> Result<String, Status> {
     String::from_utf8(value.into()).map_err(|_| Status::internal("the stored value is not text"))
 }
 
-fn mismatch(written: &Written) -> Status {
+fn mismatch(written: &Applied) -> Status {
     Status::internal(format!(
         "the entry at {} did something else than was asked: {:?}",
         written.index, written.reply

@@ -1,24 +1,39 @@
 //! The replicated map: what committed entries do to it, and a digest that tells two copies apart.
 //!
-//! Applying is deterministic: the same entries in the same order leave the same map and give the same replies on
-//! every node. There is no clock in here and no failure but a broken invariant.
+//! Applying is deterministic: the same entries in the same order leave the same state and give the same replies on
+//! every node. There is no clock in here and no failure but a broken invariant. A copy of the state can be held still in
+//! no time ([`Store::freeze`]) and written down while entries are applied all the while.
+
+mod history;
+mod map;
+mod sessions;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use proto::storage::{Command, command::Kind};
+use proto::storage::{Command, Stamp, command::Kind};
 
-use crate::raft::{Entry, Index};
+pub use history::{Event, Events, TooOld};
+pub use sessions::{SEQUENCES_AHEAD_MAX, SESSIONS_MAX, Session};
 
-/// A copy of the replicated map.
+use crate::raft::{Entry, EntryKind, Index};
+use history::History;
+use map::Map;
+use sessions::{Sessions, Verdict};
+
+/// A copy of the replicated state.
 #[derive(Debug, Default)]
 pub struct Store {
     /// A deleted key stays as `value: None`, so that a read can name the deletion it saw.
-    map: BTreeMap<String, Versioned>,
+    map: Map,
+    sessions: Sessions,
     applied: Index,
     /// Sum of [`fingerprint`] over `map`: the same for equal maps, whatever order they were filled in.
-    digest: u64,
+    map_digest: u64,
+    keys: u64,
+    history: History,
 }
 
 /// A key's present value and where it came from.
@@ -44,27 +59,110 @@ pub enum Reply {
     Swapped,
     /// The comparison failed; nothing changed.
     NotSwapped(Versioned),
+    /// The session with the index of this entry is open.
+    SessionOpened,
+    /// The session is closed.
+    SessionClosed {
+        /// Whether it had been open.
+        existed: bool,
+    },
+    /// Nothing changed: the session is unknown, closed, or was evicted.
+    SessionExpired,
+    /// Nothing changed now: the command was carried out before, and the client said that it has the reply.
+    ReplyForgotten,
+    /// Nothing changed: the sequence is too far beyond what the client has acknowledged.
+    SequenceTooFar,
+}
+
+/// A command was carried out, now or, if this is a retry, before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The entry that carried it out.
+    pub index: Index,
+    /// What it did.
+    pub reply: Reply,
+}
+
+/// A part of the keys, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// The keys that hold a value.
+    pub entries: Vec<(String, Versioned)>,
+    /// The range goes on from this key.
+    pub next: Option<String>,
+}
+
+/// A state that does not change any more: what a snapshot is made of.
+#[derive(Debug)]
+pub struct Frozen {
+    /// Every key, deleted ones included.
+    pub keys: Arc<BTreeMap<String, Versioned>>,
+    /// Every session, by id.
+    pub sessions: Vec<(u64, Session)>,
+    /// The last entry that is part of it.
+    pub applied: Index,
+    /// See [`Store::digest`].
+    pub digest: u64,
+}
+
+/// Whether a payload holds a command that [`Store::apply`] knows.
+pub fn is_command(payload: &Bytes) -> bool {
+    payload.is_empty() || Command::decode(payload.clone()).is_ok_and(|command| command.kind.is_some())
 }
 
 impl Store {
     /// Applies the next entry. `None` for one that carries no command.
-    pub fn apply(&mut self, entry: &Entry) -> Option<Reply> {
+    pub fn apply(&mut self, entry: &Entry) -> Option<Applied> {
         assert_eq!(
             entry.index,
             self.applied + 1,
             "entries are applied in order, each exactly once"
         );
         self.applied = entry.index;
-        if entry.payload.is_empty() {
-            return None;
+        let applied = match entry.kind {
+            EntryKind::Command if !entry.payload.is_empty() => Some(self.apply_command(entry)),
+            _ => None,
+        };
+        self.history.applied(self.digest());
+        applied
+    }
+
+    fn apply_command(&mut self, entry: &Entry) -> Applied {
+        let command = Command::decode(entry.payload.clone()).ok();
+        let parts = command.and_then(|command| Some((command.kind?, command.stamp)));
+        // The gate lets nothing else in and the checksums of the log held, so this node or its leader wrote something
+        // it cannot read itself.
+        let (kind, stamp) =
+            parts.unwrap_or_else(|| panic!("entry {} holds no command this version knows", entry.index));
+        let Some(stamp) = stamp else {
+            return self.now(kind);
+        };
+        let Stamp {
+            session_id,
+            sequence,
+            acknowledged,
+        } = stamp;
+        match self
+            .sessions
+            .look(session_id, sequence, acknowledged, entry.index)
+        {
+            Verdict::New => {
+                let applied = self.now(kind);
+                let reply = applied.reply.clone();
+                self.sessions.remember(session_id, sequence, entry.index, reply);
+                applied
+            }
+            Verdict::Done(index, reply) => Applied { index, reply },
+            Verdict::Refused(reply) => Applied {
+                index: entry.index,
+                reply,
+            },
         }
-        let kind = Command::decode(entry.payload.clone())
-            .ok()
-            .and_then(|command| command.kind);
-        // The checksums of the log held, so this node or its leader wrote something it cannot read itself.
-        let kind =
-            kind.unwrap_or_else(|| panic!("entry {} holds no command this version knows", entry.index));
-        Some(match kind {
+    }
+
+    fn now(&mut self, kind: Kind) -> Applied {
+        let index = self.applied;
+        let reply = match kind {
             Kind::Put(put) => {
                 self.set(put.key, Some(put.value));
                 Reply::Put
@@ -72,7 +170,6 @@ impl Store {
             Kind::Delete(delete) => Reply::Delete {
                 existed: self.set(delete.key, None).value.is_some(),
             },
-            Kind::OpenSession(_) | Kind::CloseSession(_) => Reply::Put,
             Kind::CompareAndSwap(swap) => {
                 let current = self.get(&swap.key);
                 if current.value == swap.expected {
@@ -82,7 +179,16 @@ impl Store {
                     Reply::NotSwapped(current)
                 }
             }
-        })
+            Kind::OpenSession(_) => {
+                self.sessions.open(index);
+                Reply::SessionOpened
+            }
+            Kind::CloseSession(close) => {
+                let existed = self.sessions.close(close.session_id);
+                Reply::SessionClosed { existed }
+            }
+        };
+        Applied { index, reply }
     }
 
     /// A key as it is now.
@@ -90,27 +196,120 @@ impl Store {
         self.map.get(key).cloned().unwrap_or_default()
     }
 
+    /// The keys from `start` up to before `end` (to the last one if `None`) that hold a value: at most `keys_max`, and
+    /// fewer if they exceed `bytes_max`, but at least one.
+    pub fn scan(&self, start: &str, end: Option<&str>, keys_max: usize, bytes_max: usize) -> Scanned {
+        let mut scanned = Scanned::default();
+        let mut bytes = 0;
+        for (key, version) in self.map.range(start) {
+            if end.is_some_and(|end| key.as_str() >= end) {
+                break;
+            }
+            let Some(value) = &version.value else { continue };
+            let more = key.len() + value.len();
+            let full = scanned.entries.len() >= keys_max || bytes + more > bytes_max;
+            if full && !scanned.entries.is_empty() {
+                scanned.next = Some(key.clone());
+                break;
+            }
+            bytes += more;
+            scanned.entries.push((key.clone(), version.clone()));
+        }
+        scanned
+    }
+
+    /// The changes of keys that begin with `prefix` from the entry `from` on, as far as they are at hand and fit into
+    /// `bytes_max`, at least one.
+    pub fn events(&self, prefix: &str, from: Index, bytes_max: usize) -> Result<Events, TooOld> {
+        self.history.events(prefix, from, self.applied, bytes_max)
+    }
+
     /// Index of the last entry applied.
     pub fn applied(&self) -> Index {
         self.applied
     }
 
-    /// Differs, all but surely, between two maps that differ in a key, a value or the index of a change.
+    /// How many keys were ever written.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// How many sessions are open.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Differs, all but surely, between two states that differ in a key, a value, the index of a change, or a session.
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.map_digest.wrapping_add(self.sessions.digest())
+    }
+
+    /// The digest as it was after the entry at `index`, if that is not too long ago.
+    pub fn digest_at(&self, index: Index) -> Option<u64> {
+        self.history.digest_at(index)
+    }
+
+    /// The state as it is now, to be read by somebody else while this one goes on; takes no time. `None` while an
+    /// earlier one is in use: see [`Store::thaw`].
+    pub fn freeze(&mut self) -> Option<Frozen> {
+        Some(Frozen {
+            keys: self.map.freeze()?,
+            sessions: self
+                .sessions
+                .iter()
+                .map(|(id, session)| (id, session.clone()))
+                .collect(),
+            applied: self.applied,
+            digest: self.digest(),
+        })
+    }
+
+    /// The frozen state has been dropped: what was written meanwhile joins the rest. False if it is still in use.
+    pub fn thaw(&mut self) -> bool {
+        self.map.thaw()
+    }
+
+    /// A state out of its parts, as of the entry `applied`.
+    pub fn restore(
+        applied: Index,
+        keys: impl IntoIterator<Item = (String, Versioned)>,
+        sessions: impl IntoIterator<Item = (u64, Session)>,
+    ) -> Store {
+        let mut store = Store {
+            applied,
+            history: History::behind(applied),
+            ..Store::default()
+        };
+        for (key, version) in keys {
+            store.put_version(key, version);
+        }
+        for (id, session) in sessions {
+            store.sessions.restore(id, session);
+        }
+        store
     }
 
     fn set(&mut self, key: String, value: Option<Bytes>) -> Versioned {
-        // A short value cut out of a receive buffer would keep all of the buffer alive.
-        let value = value.map(|value| Bytes::copy_from_slice(&value));
-        let new = Versioned {
-            value,
+        let version = Versioned {
+            // A short value cut out of a receive buffer would keep all of the buffer alive.
+            value: value.map(|value| Bytes::copy_from_slice(&value)),
             index: self.applied,
         };
-        self.digest = self.digest.wrapping_add(fingerprint(&key, &new));
+        self.history.changed(Event {
+            index: self.applied,
+            key: key.clone(),
+            value: version.value.clone(),
+        });
+        self.put_version(key, version)
+    }
+
+    fn put_version(&mut self, key: String, new: Versioned) -> Versioned {
+        self.map_digest = self.map_digest.wrapping_add(fingerprint(&key, &new));
         let old = self.map.get(&key).map_or(0, |old| fingerprint(&key, old));
-        self.digest = self.digest.wrapping_sub(old);
-        self.map.insert(key, new).unwrap_or_default()
+        self.map_digest = self.map_digest.wrapping_sub(old);
+        let before = self.map.insert(key, new);
+        self.keys += u64::from(before.is_none());
+        before.unwrap_or_default()
     }
 }
 
@@ -119,152 +318,16 @@ fn fingerprint(key: &str, version: &Versioned) -> u64 {
     let value = version.value.as_deref().unwrap_or_default();
     let low = crc32c::crc32c(key.as_bytes());
     let high = crc32c::crc32c_append(low ^ version.value.is_some() as u32, value);
-    // The finaliser of MurmurHash3 spreads the three numbers over all bits, so that sums of them do not cancel out.
-    let mut z = (u64::from(high) << 32 | u64::from(low)) ^ version.index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed(low, high, version.index)
+}
+
+/// The finaliser of MurmurHash3 spreads three numbers over all bits, so that sums of such do not cancel out.
+fn mixed(low: u32, high: u32, index: u64) -> u64 {
+    let mut z = (u64::from(high) << 32 | u64::from(low)) ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     z = (z ^ (z >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     z ^ (z >> 33)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use proto::storage::{CompareAndSwap, Delete, Put};
-
-    fn entry(index: Index, kind: Kind) -> Entry {
-        let payload = Command {
-            kind: Some(kind),
-            stamp: None,
-        }
-        .encode_to_vec()
-        .into();
-        Entry {
-            term: 1,
-            index,
-            kind: Default::default(),
-            payload,
-        }
-    }
-
-    fn put(index: Index, key: &str, value: &'static str) -> Entry {
-        entry(
-            index,
-            Kind::Put(Put {
-                key: key.into(),
-                value: value.into(),
-            }),
-        )
-    }
-
-    fn swap(index: Index, key: &str, expected: Option<&'static str>, value: &'static str) -> Entry {
-        let expected = expected.map(Bytes::from);
-        entry(
-            index,
-            Kind::CompareAndSwap(CompareAndSwap {
-                key: key.into(),
-                expected,
-                value: value.into(),
-            }),
-        )
-    }
-
-    fn delete(index: Index, key: &str) -> Entry {
-        entry(index, Kind::Delete(Delete { key: key.into() }))
-    }
-
-    fn filled(entries: &[Entry]) -> Store {
-        let mut store = Store::default();
-        for entry in entries {
-            store.apply(entry);
-        }
-        store
-    }
-
-    #[test]
-    fn a_read_sees_the_last_write_and_its_index() {
-        let store = filled(&[put(1, "a", "x"), put(2, "b", "y"), put(3, "a", "z")]);
-        assert_eq!(
-            store.get("a"),
-            Versioned {
-                value: Some("z".into()),
-                index: 3
-            }
-        );
-        assert_eq!(
-            store.get("c"),
-            Versioned {
-                value: None,
-                index: 0
-            }
-        );
-    }
-
-    #[test]
-    fn a_deletion_is_named_by_its_index() {
-        let mut store = filled(&[put(1, "a", "x")]);
-        assert_eq!(
-            store.apply(&delete(2, "a")),
-            Some(Reply::Delete { existed: true })
-        );
-        assert_eq!(
-            store.apply(&delete(3, "a")),
-            Some(Reply::Delete { existed: false })
-        );
-        assert_eq!(
-            store.get("a"),
-            Versioned {
-                value: None,
-                index: 3
-            }
-        );
-    }
-
-    #[test]
-    fn compare_and_swap_changes_nothing_on_a_mismatch() {
-        let mut store = filled(&[put(1, "a", "x")]);
-        let current = Versioned {
-            value: Some("x".into()),
-            index: 1,
-        };
-        assert_eq!(
-            store.apply(&swap(2, "a", Some("y"), "z")),
-            Some(Reply::NotSwapped(current.clone()))
-        );
-        assert_eq!(
-            store.apply(&swap(3, "a", None, "z")),
-            Some(Reply::NotSwapped(current))
-        );
-        assert_eq!(store.apply(&swap(4, "a", Some("x"), "z")), Some(Reply::Swapped));
-        assert_eq!(store.apply(&swap(5, "new", None, "1")), Some(Reply::Swapped));
-        assert_eq!(store.get("a").index, 4);
-    }
-
-    #[test]
-    fn the_digest_tells_maps_apart_and_forgets_what_was_overwritten() {
-        let opened = Entry {
-            term: 1,
-            index: 1,
-            kind: Default::default(),
-            payload: Bytes::new(),
-        };
-        let direct = filled(&[opened.clone(), put(2, "a", "x")]);
-        let detour = filled(&[put(1, "a", "other"), put(2, "a", "x")]);
-        assert_eq!(direct.digest(), detour.digest(), "equal maps");
-        for different in [put(2, "a", "y"), put(2, "b", "x"), delete(2, "a")] {
-            assert_ne!(filled(&[opened.clone(), different]).digest(), direct.digest());
-        }
-        assert_ne!(
-            filled(&[put(1, "a", "x")]).digest(),
-            direct.digest(),
-            "another index"
-        );
-    }
-
-    #[test]
-    #[should_panic(expected = "in order")]
-    fn an_entry_is_never_applied_twice() {
-        filled(&[put(1, "a", "x"), put(1, "a", "x")]);
-    }
-}
+mod tests;

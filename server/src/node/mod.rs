@@ -11,7 +11,7 @@ pub(crate) use driver::{Driver, Parts, TICK};
 use proto::storage::Command;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::kv::{Reply, Versioned};
+use crate::kv::{Applied, Versioned};
 use crate::raft::{Index, RoleKind, Term};
 
 /// Client requests that may wait for the node's attention; more are refused.
@@ -33,7 +33,7 @@ impl Handle {
     }
 
     /// Writes through the log.
-    pub(crate) async fn write(&self, command: Command) -> Result<Answer<Written>, Failure> {
+    pub(crate) async fn write(&self, command: Command) -> Result<Answer<Applied>, Failure> {
         let (reply, answer) = oneshot::channel();
         self.submit(ClientRequest::Write { command, reply })?;
         // A node that vanishes with a write in its hands cannot say what became of it.
@@ -74,7 +74,7 @@ impl Handle {
 pub(crate) enum ClientRequest {
     Write {
         command: Command,
-        reply: oneshot::Sender<Result<Answer<Written>, Failure>>,
+        reply: oneshot::Sender<Result<Answer<Applied>, Failure>>,
     },
     Read {
         key: String,
@@ -93,13 +93,6 @@ pub(crate) enum Control {
 pub(crate) struct Answer<T> {
     pub(crate) term: Term,
     pub(crate) value: T,
-}
-
-/// A write that happened.
-#[derive(Debug)]
-pub(crate) struct Written {
-    pub(crate) index: Index,
-    pub(crate) reply: Reply,
 }
 
 /// Why a request got no answer, and whether it may have happened.

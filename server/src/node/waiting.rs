@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::{Answer, Failure, Written};
-use crate::kv::{Reply, Store, Versioned};
+use super::{Answer, Failure};
+use crate::kv::{Applied, Store, Versioned};
 use crate::raft::{Entry, Index, Position, ReadToken, Term};
 
-type WriteReply = oneshot::Sender<Result<Answer<Written>, Failure>>;
+type WriteReply = oneshot::Sender<Result<Answer<Applied>, Failure>>;
 type ReadReply = oneshot::Sender<Result<Answer<Versioned>, Failure>>;
 
 /// Writes that stand in the log and are not applied yet, in order of their index.
@@ -28,7 +28,7 @@ impl Writes {
 
     /// An entry was applied: answers whoever waits for that index. The same index with another term means that the
     /// write was cut from the log and never happened.
-    pub(super) fn applied(&mut self, entry: &Entry, outcome: Option<Reply>, term: Term) {
+    pub(super) fn applied(&mut self, entry: &Entry, outcome: Option<Applied>, term: Term) {
         if self
             .waiting
             .front()
@@ -42,13 +42,7 @@ impl Writes {
             "entries are applied without gaps, so no write is passed over"
         );
         let result = match outcome {
-            Some(outcome) if position == entry.position() => Ok(Answer {
-                term,
-                value: Written {
-                    index: entry.index,
-                    reply: outcome,
-                },
-            }),
+            Some(outcome) if position == entry.position() => Ok(Answer { term, value: outcome }),
             _ => Err(Failure::Replaced { term }),
         };
         // A client that stopped waiting needs no answer.
@@ -134,6 +128,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::kv::Reply;
 
     fn position(term: Term, index: Index) -> Position {
         Position { term, index }
@@ -148,7 +143,14 @@ mod tests {
         }
     }
 
-    fn write(writes: &mut Writes, at: Position) -> oneshot::Receiver<Result<Answer<Written>, Failure>> {
+    fn put(index: Index) -> Option<Applied> {
+        Some(Applied {
+            index,
+            reply: Reply::Put,
+        })
+    }
+
+    fn write(writes: &mut Writes, at: Position) -> oneshot::Receiver<Result<Answer<Applied>, Failure>> {
         let (reply, answer) = oneshot::channel();
         writes.push(at, reply);
         answer
@@ -172,9 +174,9 @@ mod tests {
         let mut writes = Writes::default();
         let mut replaced = write(&mut writes, position(1, 4));
         let mut done = write(&mut writes, position(3, 5));
-        writes.applied(&entry(3, 3), Some(Reply::Put), 3);
-        writes.applied(&entry(3, 4), Some(Reply::Put), 3);
-        writes.applied(&entry(3, 5), Some(Reply::Put), 3);
+        writes.applied(&entry(3, 3), put(3), 3);
+        writes.applied(&entry(3, 4), put(4), 3);
+        writes.applied(&entry(3, 5), put(5), 3);
         assert_eq!(
             replaced.try_recv().unwrap().unwrap_err(),
             Failure::Replaced { term: 3 }

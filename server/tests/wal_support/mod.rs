@@ -3,6 +3,8 @@
 
 mod logs;
 
+// Tests of snapshots need the disk only.
+#[allow(unused_imports)]
 pub(crate) use logs::*;
 
 use std::collections::BTreeMap;
