@@ -1,6 +1,6 @@
 //! The wire of Whitewater, generated from the `.proto` files in this folder.
 //!
-//! [`raft`] is what clients see (`kv.proto`), [`peer`] what the nodes of one cluster say to each other
+//! [`raft`] is what clients see (`kv.proto`, `admin.proto`, `state.proto`), [`peer`] what the nodes of one cluster say to each other
 //! (`peer.proto`), [`storage`] what they write into their logs (`storage.proto`).
 //! The `.proto` files are the documentation: read those.
 
@@ -39,4 +39,16 @@ pub mod metadata {
     pub const LEADER_ADDRESS: &str = "raft-leader-address";
     /// Term in which the answering node is.
     pub const TERM: &str = "raft-term";
+    /// Why an operation was refused, where a program should tell: one of the following.
+    pub const REASON: &str = "raft-reason";
+    /// Value of [`REASON`]: the session is unknown, closed, or was evicted.
+    pub const SESSION_EXPIRED: &str = "session-expired";
+    /// Value of [`REASON`]: the command was carried out before, and the client has acknowledged its reply.
+    pub const REPLY_FORGOTTEN: &str = "reply-forgotten";
+    /// Value of [`REASON`]: the leader is handing over its office.
+    pub const TRANSFERRING: &str = "transferring";
+    /// Value of [`REASON`]: the leader's disk is full.
+    pub const DISK_FULL: &str = "disk-full";
+    /// With OUT_OF_RANGE on a watch: the first index from which this node can still begin.
+    pub const FIRST_INDEX: &str = "raft-first-index";
 }

@@ -4,15 +4,45 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Args;
+use crate::ctl::{self, CtlArgs};
 use crate::run::{NodeError, causes, run};
 
-/// Runs a node from the process's own arguments.
+#[derive(Debug, Parser)]
+#[command(
+    name = "server",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    node: Option<Args>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look at a running cluster, or change it.
+    Ctl(CtlArgs),
+}
+
+/// Runs a node, or `ctl`, from the process's own arguments.
 pub fn main() -> ExitCode {
-    node(Args::parse())
+    match Cli::parse() {
+        Cli {
+            command: Some(Command::Ctl(args)),
+            ..
+        } => ctl::run(args),
+        Cli { node: Some(args), .. } => node(args),
+        // clap lets nothing through that has neither.
+        Cli { .. } => node(Args::parse()),
+    }
 }
 
 /// Runs a node until it is told to stop (SIGINT or SIGTERM), and says how it ended.

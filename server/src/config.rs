@@ -36,6 +36,11 @@ pub struct Args {
     )]
     pub peers: Vec<PeerAddress>,
 
+    /// Wait to be taken in by a running cluster: `--peers` names some of its nodes, and `server ctl member add` on them
+    /// does the rest. Only the first start, with an empty data directory, needs it.
+    #[arg(long, conflicts_with = "single_node", requires = "peers")]
+    pub join: bool,
+
     /// Run as a cluster of one. Without it `--peers` is demanded, so that forgetting it does not make a second cluster.
     #[arg(long, conflicts_with = "peers")]
     pub single_node: bool,
@@ -44,13 +49,39 @@ pub struct Args {
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub listen: IpAddr,
 
-    /// Where the log is kept [default: data/NODE-ID].
+    /// Where the other nodes and clients reach this node, if that is not where it listens.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<PeerAddress>,
+
+    /// Where log and snapshots are kept [default: data/NODE-ID].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// Shortest election timeout; each wait is drawn between this and its double. Heartbeats go out five times as often.
     #[arg(long, value_name = "DURATION", default_value = "150ms", value_parser = humantime::parse_duration)]
     pub election_timeout: Duration,
+
+    /// Take a snapshot when so many entries were applied since the last one.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub snapshot_entries: u64,
+
+    /// Keep so many entries before a snapshot in the log, for followers that lag a little.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub snapshot_trailing: u64,
+
+    /// Send a snapshot to a follower at no more than so many bytes a second; 0: as fast as it goes.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub snapshot_rate: u64,
+
+    /// Answer reads that ask for it by the leader's lease, without asking a majority. Linearizable as long as the clocks
+    /// of the nodes run at about the same speed. To be given to all nodes or to none.
+    #[arg(long)]
+    pub lease_reads: bool,
+
+    /// Demand this token, the content of a file, with every call that changes the cluster. Without it such calls are taken
+    /// only by nodes that listen on a loopback address.
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
 
     /// What to log on standard error: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]

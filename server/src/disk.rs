@@ -40,7 +40,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file, read and written by position.
-pub trait DiskFile: Send {
+pub trait DiskFile: Send + Sync {
     /// Reads at most `buf.len()` bytes; 0 only at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 

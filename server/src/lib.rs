@@ -21,6 +21,7 @@
 
 pub mod cli;
 pub mod config;
+mod ctl;
 pub mod disk;
 mod grpc;
 pub mod kv;

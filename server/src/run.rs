@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::peer::peer_service_server::PeerServiceServer;
+use proto::raft::admin_service_server::AdminServiceServer;
 use proto::raft::key_value_service_server::KeyValueServiceServer;
+use proto::raft::state_service_server::StateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
@@ -17,11 +19,13 @@ use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::config::Args;
 use crate::disk::OsDisk;
-use crate::grpc::KeyValues;
-use crate::node::{Driver, Handle, Parts, REQUESTS_MAX, TICK};
-use crate::raft::{Config, Core};
+use crate::grpc::{AdminAccess, Admins, KeyValues, States};
+use crate::kv::Store;
+use crate::node::{Driver, Handle, Keeping, Parts, REQUESTS_MAX, Roles, TICK};
+use crate::raft::{Config, Core, Recovered};
+use crate::snapshot::{Found, SnapshotDir, SnapshotError, Stored};
 use crate::transport::{
-    IdentityError, Members, MembersError, PeerEndpoint, dial_forever, forget_without_log, store_id,
+    IdentityError, Members, MembersError, PeerEndpoint, dial_members, forget_without_log, store_id,
 };
 use crate::wal::{Wal, WalError, WalOptions, WalThread};
 
@@ -55,6 +59,9 @@ pub enum NodeError {
     /// The log cannot be opened, or has failed.
     #[error(transparent)]
     Log(#[from] WalError),
+    /// The snapshots cannot be read or kept.
+    #[error("{0}")]
+    Snapshots(#[from] SnapshotError),
     /// The number of the store or the names of the peers cannot be read or kept.
     #[error("{0}")]
     Members(String),
@@ -82,47 +89,48 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     args.check().map_err(NodeError::Usage)?;
+    let access = AdminAccess::new(&args).map_err(NodeError::Usage)?;
+    // First of all, so that a busy port leaves nothing behind.
+    let (listener, address) = listen(&args).await?;
     let data_dir = args.data_dir();
     forget_without_log(&data_dir).map_err(identity_unknown)?;
-    let (wal, recovered, found) = Wal::open(
-        Arc::new(OsDisk),
-        &data_dir.join("wal"),
-        wal_options(&args),
-        Default::default(),
-    )?;
-    if let Some(cut) = &found.cut {
-        tracing::warn!(file = %cut.path.display(), bytes = cut.bytes, "cut an unfinished write off the log: {}", cut.reason);
-    }
-    tracing::info!(
-        entries = recovered.entries.len(),
-        term = recovered.hard_state.term,
-        "log opened"
-    );
+    let Opened {
+        wal,
+        recovered,
+        store,
+        snapshots,
+        newest,
+    } = open_state(&args, &data_dir)?;
     let incarnation = random();
     let members = open_members(&args, incarnation, &data_dir)?;
-
-    let address = SocketAddr::new(args.listen, args.port);
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => NodeError::PortInUse(address),
-            _ => NodeError::Listen { address, source },
-        })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| NodeError::Listen { address, source })?;
+    let own_address = args
+        .advertise
+        .as_ref()
+        .map_or_else(|| own_address(address), |own| own.address.clone());
 
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let (control_in, control) = mpsc::unbounded_channel();
     let (durable_in, durable) = mpsc::unbounded_channel();
     let (has_leader, leader_known) = watch::channel(false);
+    let (applied, applied_known) = watch::channel(store.applied());
+    let roles = Roles::new();
     let wal = WalThread::start(wal, move |progress| {
         // A node that has stopped listening has stopped promising.
         let _ = durable_in.send(progress);
     });
     let core = Core::new(core_config(&args, &members), recovered);
-    let driver = Driver::new(Parts {
+    let configuration = core.configuration().map(|(_, known)| known.clone());
+    members
+        .update(configuration.as_deref())
+        .map_err(members_unknown)?;
+    let keeping = Keeping::new(
+        snapshots.clone(),
+        newest,
+        (args.snapshot_entries, args.snapshot_trailing, args.snapshot_rate),
+        link_events.clone(),
+    );
+    let parts = Parts {
         core,
         wal,
         members: members.clone(),
@@ -131,32 +139,111 @@ pub async fn run(
         control,
         durable,
         has_leader,
-    });
-    let node = Handle::new(requests_in, control_in);
+        applied,
+        roles: roles.clone(),
+        own_address: own_address.clone(),
+    };
+    let driver = Driver::new(parts, store, keeping);
+    let node = Handle::new(requests_in, control_in, applied_known, roles);
 
-    let dialling: Vec<_> = (0..args.peers.len())
-        .map(|slot| tokio::spawn(dial_forever(slot, members.clone(), link_events.clone())))
-        .collect();
-    let own_address = own_address(address);
+    let dialling = tokio::spawn(dial_members(members.clone(), link_events.clone()));
     let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
     listening(address);
     let serving = Serving {
         listener,
         service,
-        peers: PeerEndpoint::new(members, link_events),
+        admins: Admins::new(node.clone(), &args.node_id.0, access),
+        states: States::new(node.clone(), &args.node_id.0, incarnation, members.clone()),
+        peers: PeerEndpoint::new(members, link_events, snapshots),
         leader_known,
         node,
         driver,
     };
     let served = serving.until(stop).await;
-    dialling.iter().for_each(|task| task.abort());
+    dialling.abort();
     served
+}
+
+async fn listen(args: &Args) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let address = SocketAddr::new(args.listen, args.port);
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => NodeError::PortInUse(address),
+        _ => NodeError::Listen { address, source },
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// What a node remembers.
+struct Opened {
+    wal: Wal,
+    recovered: Recovered,
+    store: Store,
+    snapshots: SnapshotDir,
+    newest: Option<Stored>,
+}
+
+/// Reads the newest snapshot and the log behind it.
+fn open_state(args: &Args, data_dir: &Path) -> Result<Opened, NodeError> {
+    let disk = Arc::new(OsDisk);
+    let log_dir = data_dir.join("wal");
+    // The lock covers the snapshots as well, so it comes first; and they say where the log must reach.
+    let lock = Wal::lock(&*disk, &log_dir)?;
+    let (snapshots, Found { newest, damaged }) =
+        SnapshotDir::open(disk.clone(), &data_dir.join("snapshots"))?;
+    for error in &damaged {
+        tracing::error!("set aside a damaged snapshot: {error}{}", causes(error));
+    }
+    let (newest, store) = newest.map_or_else(
+        || (None, Store::default()),
+        |(stored, store)| (Some(stored), store),
+    );
+    let snapshot = newest
+        .as_ref()
+        .map(|stored| stored.meta.clone())
+        .unwrap_or_default();
+    let (wal, mut recovered, found) =
+        Wal::open_locked(disk, &log_dir, wal_options(args), snapshot.last, lock)?;
+    recovered.snapshot = snapshot;
+    if let Some(cut) = &found.cut {
+        tracing::warn!(file = %cut.path.display(), bytes = cut.bytes, "cut an unfinished write off the log: {}", cut.reason);
+    }
+    if found.mended > 0 {
+        tracing::warn!(
+            places = found.mended,
+            "single damaged bytes in the log were made up for; nothing is lost, but look at the disk"
+        );
+    }
+    if let Some(damage) = &found.damage {
+        tracing::error!(
+            file = %damage.path.display(), byte = damage.offset_bytes, frame = damage.frame,
+            first_index = damage.index_first, last_index = damage.index_last.unwrap_or_default(),
+            "acknowledged entries are damaged and gone: {}; this node votes for nobody who lacks them until it has them back \
+             from the others, and the damaged files are kept", damage.what
+        );
+    }
+    tracing::info!(
+        entries = recovered.entries.len(),
+        snapshot = recovered.snapshot.last.index,
+        term = recovered.hard_state.term,
+        "log opened"
+    );
+    Ok(Opened {
+        wal,
+        recovered,
+        store,
+        snapshots,
+        newest,
+    })
 }
 
 /// The parts of a node that meet when it serves.
 struct Serving {
     listener: TcpListener,
     service: KeyValues,
+    admins: Admins,
+    states: States,
     peers: PeerEndpoint,
     leader_known: watch::Receiver<bool>,
     node: Handle,
@@ -169,7 +256,7 @@ impl Serving {
         let (close, closed) = watch::channel(false);
         let (health_reporter, health) = tonic_health::server::health_reporter();
         let reporting = tokio::spawn(report_health(health_reporter, self.leader_known));
-        let router = router(self.service, self.peers).add_service(health);
+        let router = router(self.service, self.admins, self.states, self.peers).add_service(health);
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, wait_until(closed)));
 
@@ -205,7 +292,7 @@ impl Serving {
 }
 
 /// Every service but health.
-fn router(service: KeyValues, peers: PeerEndpoint) -> Router {
+fn router(service: KeyValues, admins: Admins, states: States, peers: PeerEndpoint) -> Router {
     let peers = PeerServiceServer::new(peers).max_decoding_message_size(crate::FRAME_BYTES_MAX);
     Server::builder()
         .initial_connection_window_size(8 << 20)
@@ -213,7 +300,11 @@ fn router(service: KeyValues, peers: PeerEndpoint) -> Router {
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE.0))
         .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
-        .add_service(KeyValueServiceServer::new(service))
+        .add_service(
+            KeyValueServiceServer::new(service).max_decoding_message_size(crate::grpc::REQUEST_BYTES_MAX),
+        )
+        .add_service(AdminServiceServer::new(admins))
+        .add_service(StateServiceServer::new(states))
         .add_service(peers)
         .add_service(reflection_v1())
         .add_service(reflection_v1alpha())
@@ -266,14 +357,25 @@ fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionSe
 
 fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Members>, NodeError> {
     let store_id = store_id(data_dir, random()).map_err(identity_unknown)?;
-    Members::open(&args.node_id.0, incarnation, store_id, &args.peers, data_dir)
-        .map(Arc::new)
-        .map_err(|error| match error {
-            MembersError::Disk { .. } | MembersError::Damaged { .. } => {
-                NodeError::Members(format!("{error}{}", causes(&error)))
-            }
-            _ => NodeError::Usage(error.to_string()),
-        })
+    Members::open(
+        &args.node_id.0,
+        incarnation,
+        store_id,
+        &args.peers,
+        args.join,
+        data_dir,
+    )
+    .map(Arc::new)
+    .map_err(members_unknown)
+}
+
+fn members_unknown(error: MembersError) -> NodeError {
+    match error {
+        MembersError::Disk { .. } | MembersError::Damaged { .. } => {
+            NodeError::Members(format!("{error}{}", causes(&error)))
+        }
+        _ => NodeError::Usage(error.to_string()),
+    }
 }
 
 fn identity_unknown(error: IdentityError) -> NodeError {
@@ -281,7 +383,8 @@ fn identity_unknown(error: IdentityError) -> NodeError {
 }
 
 fn wal_options(args: &Args) -> WalOptions {
-    let options = WalOptions::new(&args.node_id.0);
+    let mut options = WalOptions::new(&args.node_id.0);
+    options.only_copy = args.single_node;
     #[cfg(feature = "mutants")]
     if args.mutant == Some(crate::config::Mutant::AckBeforeDurable) {
         return options.with_ack_before_durable();
@@ -294,6 +397,10 @@ fn core_config(args: &Args, members: &Members) -> Config {
     let shortest = (args.election_timeout.as_millis() / TICK.as_millis()) as u32;
     config.election_ticks = shortest..2 * shortest + 1;
     config.heartbeat_ticks = (shortest / 5).max(1);
+    if args.lease_reads {
+        // A tenth for clocks that do not run at the same speed.
+        config.lease_ms = args.election_timeout.as_millis() as u64 * 9 / 10;
+    }
     #[cfg(feature = "mutants")]
     {
         config.ack_before_majority = args.mutant == Some(crate::config::Mutant::AckBeforeMajority);

@@ -143,7 +143,10 @@ async fn a_damaged_log_is_reported_and_left_as_it_is() {
     // The frame that holds the damaged byte, or the byte itself.
     assert!(offset <= at && at - offset <= 4096, "{offset} for {at}: {said}");
     assert_eq!(said.matches("What to do: restore this file").count(), 1, "{said}");
-    assert!(said.contains("an emptied node is refused by its peers"), "{said}");
+    assert!(
+        said.contains("a node that comes back without its memory is refused by its peers"),
+        "{said}"
+    );
     assert_eq!(contents(&data_dir), before, "nothing was changed");
 }
 
@@ -260,7 +263,8 @@ async fn a_node_survives_what_strangers_say_to_it() {
     let mut node = Node::start("node1", &dir.path().join("node1"), &flags(&line));
     let port = node.port().await;
     let hello = Hello {
-        protocol_version: 2,
+        protocol_version: 3,
+        protocol_version_min: 3,
         node_id: "node2".into(),
         expected_node_id: "node1".into(),
         voters: 2,
@@ -274,9 +278,10 @@ async fn a_node_survives_what_strangers_say_to_it() {
         (
             Hello {
                 protocol_version: 1,
+                protocol_version_min: 1,
                 ..hello.clone()
             },
-            "run the same release everywhere",
+            "node2 speaks 1 to 1; upgrade one release at a time",
         ),
         (
             Hello {

@@ -257,9 +257,47 @@ fn refusal(code: Code, outcome: &str, message: &str) -> Status {
 
 #[tonic::async_trait]
 impl KeyValueService for Node {
+    type WatchStream = tokio_stream::Empty<Result<proto::raft::WatchResponse, Status>>;
+    type BatchStream = tokio_stream::Empty<Result<proto::raft::BatchResponse, Status>>;
+
+    async fn scan(
+        &self,
+        _: Request<proto::raft::ScanRequest>,
+    ) -> Result<Response<proto::raft::ScanResponse>, Status> {
+        Err(Status::unimplemented("this store has no scans"))
+    }
+
+    async fn watch(
+        &self,
+        _: Request<proto::raft::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("this store has no watches"))
+    }
+
+    async fn batch(
+        &self,
+        _: Request<tonic::Streaming<proto::raft::BatchRequest>>,
+    ) -> Result<Response<Self::BatchStream>, Status> {
+        Err(Status::unimplemented("this store has no batches"))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<proto::raft::OpenSessionRequest>,
+    ) -> Result<Response<proto::raft::OpenSessionResponse>, Status> {
+        Err(Status::unimplemented("this store has no sessions"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<proto::raft::CloseSessionRequest>,
+    ) -> Result<Response<proto::raft::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("this store has no sessions"))
+    }
+
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         self.admit().await?;
-        let PutRequest { key, value } = request.into_inner();
+        let PutRequest { key, value, .. } = request.into_inner();
         let index = self.write(key, Some(value));
         self.answer(PutResponse {
             header: self.header(),
@@ -269,7 +307,7 @@ impl KeyValueService for Node {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         self.admit().await?;
-        let GetRequest { key } = request.into_inner();
+        let GetRequest { key, .. } = request.into_inner();
         let (mut value, index) = self.read(&key);
         if *self.cluster.mood.lock().unwrap() == Mood::WrongKey {
             let map = self.cluster.map.lock().unwrap();
@@ -286,12 +324,13 @@ impl KeyValueService for Node {
             found,
             value,
             index,
+            ..Default::default()
         })
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         self.admit().await?;
-        let DeleteRequest { key } = request.into_inner();
+        let DeleteRequest { key, .. } = request.into_inner();
         let existed = self.read(&key).0.is_some();
         let index = self.write(key, None);
         self.answer(DeleteResponse {
@@ -306,7 +345,9 @@ impl KeyValueService for Node {
         request: Request<CompareAndSwapRequest>,
     ) -> Result<Response<CompareAndSwapResponse>, Status> {
         self.admit().await?;
-        let CompareAndSwapRequest { key, expected, value } = request.into_inner();
+        let CompareAndSwapRequest {
+            key, expected, value, ..
+        } = request.into_inner();
         let (current, index) = self.read(&key);
         let swapped = current == expected;
         let index = if swapped {

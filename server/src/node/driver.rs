@@ -5,13 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use proto::raft::Consistency;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::admin::Pending;
+use super::keeping::Keeping;
+use super::requests::{Answer, Answered, ClientRequest, Failure, Found, ReadRequest};
+use super::roles::Roles;
 use super::waiting::{Reads, Writes};
-use super::{Answer, ClientRequest, Control, Failure, PeerStatus, Status};
-use crate::kv::{Store, Versioned};
-use crate::raft::{Core, Epoch, IoSeq, Message, NodeId, Output, Refused, RoleKind, Term};
+use super::{Control, status};
+use crate::kv::Store;
+use crate::raft::{
+    Configuration, Core, Epoch, Index, IoSeq, Message, NodeId, Output, Refused, RoleKind, Term,
+};
 use crate::transport::{Link, LinkEvent, Members};
 use crate::wal::{WalError, WalHandle};
 
@@ -21,8 +28,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// So much of each kind is taken in one turn before anything is sent or written.
 const TURN_EVENTS_MAX: usize = 1024;
 
-/// A stopping node gives the writes in its log so long to be committed.
+/// A stopping node gives its successor so long to take over, and the writes in its log to be committed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// So many requests may wait for their answers; more are refused.
+const WAITING_MAX: usize = 64 << 10;
 
 /// Everything the task works with.
 pub(crate) struct Parts {
@@ -35,20 +45,28 @@ pub(crate) struct Parts {
     pub(crate) durable: mpsc::UnboundedReceiver<Result<IoSeq, WalError>>,
     /// Told whether this node knows a leader.
     pub(crate) has_leader: watch::Sender<bool>,
+    /// Told what was applied.
+    pub(crate) applied: watch::Sender<Index>,
+    /// Told what this node becomes.
+    pub(crate) roles: Roles,
+    /// Where the others reach this node.
+    pub(crate) own_address: String,
 }
-
-type ReadRequest = (String, oneshot::Sender<Result<Answer<Versioned>, Failure>>);
 
 /// See the module documentation of `node`.
 pub(crate) struct Driver {
-    parts: Parts,
-    store: Store,
+    pub(super) parts: Parts,
+    pub(super) store: Store,
+    pub(super) keeping: Keeping,
+    pub(super) pending: Pending,
+    /// The configuration that the transport knows of.
+    pub(super) configuration: Option<(Index, Arc<Configuration>)>,
     output: Output,
-    writes: Writes,
+    pub(super) writes: Writes,
     reads: Reads,
     /// Reads of this turn, which will share one token.
     reads_new: Vec<ReadRequest>,
-    links: BTreeMap<NodeId, (Epoch, Link)>,
+    pub(super) links: BTreeMap<NodeId, (Epoch, Link)>,
     /// Where answers to the requests of each peer go: votes and heartbeats, appends.
     answers: BTreeMap<(NodeId, bool), mpsc::Sender<Message>>,
     /// The term in which this node leads, to notice when that ends.
@@ -57,10 +75,13 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(parts: Parts) -> Driver {
+    pub(crate) fn new(parts: Parts, store: Store, keeping: Keeping) -> Driver {
         Driver {
             parts,
-            store: Store::default(),
+            store,
+            keeping,
+            pending: Pending::default(),
+            configuration: None,
             output: Output::default(),
             writes: Writes::default(),
             reads: Reads::default(),
@@ -89,9 +110,10 @@ impl Driver {
                 }
                 event = self.parts.control.recv() => control = event,
                 _ = self.parts.links.recv_many(&mut links, TURN_EVENTS_MAX) => {}
-                _ = ticks.tick() => self.parts.core.tick(),
+                _ = ticks.tick() => self.tick(),
                 _ = self.parts.requests.recv_many(&mut requests, TURN_EVENTS_MAX) => {}
             }
+            self.parts.core.set_clock(status::boot_ms());
             // Whatever else has arrived belongs to the same turn: that is where batches come from.
             while let Some(event) = durable.take().or_else(|| self.parts.durable.try_recv().ok()) {
                 self.parts.core.durable(event?);
@@ -104,10 +126,7 @@ impl Driver {
             take_waiting(&mut self.parts.requests, &mut requests);
             requests.drain(..).for_each(|request| self.on_request(request));
             self.act();
-            if self
-                .stop_by
-                .is_some_and(|by| self.writes.is_empty() || Instant::now() >= by)
-            {
+            if self.may_stop() {
                 break;
             }
         }
@@ -118,15 +137,25 @@ impl Driver {
         Ok(())
     }
 
+    fn tick(&mut self) {
+        self.parts.core.set_unfit(self.parts.wal.is_full());
+        self.parts.core.tick();
+        self.reads.forget_the_gone();
+    }
+
+    /// Whether a node that is to stop has nothing left to wait for.
+    fn may_stop(&self) -> bool {
+        let idle = self.writes.is_empty() && !self.parts.core.is_transferring();
+        self.stop_by.is_some_and(|by| idle || Instant::now() >= by)
+    }
+
     /// Answers those who came too late to be taken in: nothing of theirs happened.
     fn refuse_the_rest(&mut self) {
         self.parts.requests.close();
         while let Ok(request) = self.parts.requests.try_recv() {
-            match request {
-                ClientRequest::Write { reply, .. } => drop(reply.send(Err(Failure::Stopping))),
-                ClientRequest::Read { reply, .. } => drop(reply.send(Err(Failure::Stopping))),
-            }
+            refuse(request, &Failure::Stopping);
         }
+        self.reads.fail_all(&Failure::Stopping);
     }
 
     fn on_control(&mut self, control: Control) {
@@ -134,7 +163,14 @@ impl Driver {
             Control::Status(reply) => {
                 let _ = reply.send(self.status());
             }
-            Control::Stop => self.stop_by = Some(Instant::now() + STOP_TIMEOUT),
+            Control::Dump(digest_index, reply) => drop(reply.send(self.dump(digest_index))),
+            Control::Membership(reply) => drop(reply.send(self.membership())),
+            Control::Admin(admin, reply) => self.on_admin(admin, reply),
+            Control::Stop => {
+                self.stop_by = Some(Instant::now() + STOP_TIMEOUT);
+                // If this node leads and somebody else can, nobody has to wait for an election timeout.
+                let _ = self.parts.core.transfer(None);
+            }
         }
     }
 
@@ -146,7 +182,13 @@ impl Driver {
                 core.peer_up(peer, epoch);
             }
             LinkEvent::Down { peer, epoch } => {
-                self.links.remove(&peer);
+                if self
+                    .links
+                    .get(&peer)
+                    .is_some_and(|(current, _)| *current == epoch)
+                {
+                    self.links.remove(&peer);
+                }
                 core.peer_down(peer, epoch);
             }
             LinkEvent::Responses {
@@ -170,41 +212,130 @@ impl Driver {
                     .into_iter()
                     .for_each(|message| core.receive_request(peer, message));
             }
+            LinkEvent::SnapshotArrives { peer, term } => {
+                core.snapshot_arrives(peer, term);
+            }
+            LinkEvent::SnapshotArrived {
+                peer,
+                term,
+                stored,
+                store,
+                taken,
+            } => {
+                self.snapshot_arrived(peer, term, *stored, *store);
+                // If the sender has gone, the core tells it all the same.
+                let _ = taken.send(());
+            }
+            LinkEvent::SnapshotSent { peer, last } => self.snapshot_sent(peer, last),
         }
     }
 
     fn on_request(&mut self, request: ClientRequest) {
         match request {
-            ClientRequest::Write { reply, .. } if self.stop_by.is_some() => {
-                let _ = reply.send(Err(Failure::Stopping));
+            ClientRequest::Several(requests) => {
+                return requests.into_iter().for_each(|request| self.on_request(request));
             }
-            ClientRequest::Write { command, reply } => {
+            ClientRequest::Events {
+                prefix,
+                from,
+                bytes_max,
+                reply,
+            } => {
+                let events = self.store.events(&prefix, from, bytes_max);
+                return drop(reply.send((self.parts.core.term(), events)));
+            }
+            _ => {}
+        }
+        match self.objection(&request) {
+            Some(failure) => refuse(request, &failure),
+            None => self.take_in(request),
+        }
+    }
+
+    /// Why a request is not even begun, if there is a reason.
+    fn objection(&self, request: &ClientRequest) -> Option<Failure> {
+        let (deadline, is_write) = match request {
+            ClientRequest::Write { deadline, .. } => (*deadline, true),
+            ClientRequest::Read(read) => (read.deadline, false),
+            _ => return None,
+        };
+        if is_write && self.stop_by.is_some() {
+            return Some(Failure::Stopping);
+        }
+        if self.writes.len() + self.reads.len() + self.reads_new.len() >= WAITING_MAX {
+            return Some(Failure::Overloaded);
+        }
+        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        late.then_some(Failure::TooLate { begun: false })
+    }
+
+    fn take_in(&mut self, request: ClientRequest) {
+        match request {
+            ClientRequest::Write { command, reply, .. } => {
                 match self.parts.core.propose(command.encode_to_vec().into()) {
                     Ok(position) => self.writes.push(position, reply),
-                    Err(refused) => {
-                        let _ = reply.send(Err(self.refusal(refused)));
-                    }
+                    Err(refused) => reply.send(Err(self.refusal(refused))),
                 }
             }
-            ClientRequest::Read { key, reply } => self.reads_new.push((key, reply)),
+            ClientRequest::Read(read) => match read.consistency {
+                Consistency::Stale => self.answer_read(read, Consistency::Stale),
+                Consistency::Lease if self.may_read_by_lease() => self.answer_by_lease(read),
+                _ => self.reads_new.push(read),
+            },
+            _ => {}
         }
+    }
+
+    fn may_read_by_lease(&self) -> bool {
+        let index = self.parts.core.lease_read();
+        index.is_some_and(|index| index <= self.store.applied())
+    }
+
+    /// Reads, and answers only if the lease still holds after that.
+    fn answer_by_lease(&mut self, read: ReadRequest) {
+        let found = read.query.run(&self.store);
+        self.parts.core.set_clock(status::boot_ms());
+        if self.parts.core.lease_read().is_none() {
+            return self.reads_new.push(read);
+        }
+        let value = Answered::Found(Found {
+            read: found,
+            consistency: Consistency::Lease,
+            applied: self.store.applied(),
+        });
+        let term = self.parts.core.term();
+        read.reply.send(Ok(Answer { term, value }));
+    }
+
+    fn answer_read(&self, read: ReadRequest, consistency: Consistency) {
+        let value = Answered::Found(Found {
+            read: read.query.run(&self.store),
+            consistency,
+            applied: self.store.applied(),
+        });
+        let term = self.parts.core.term();
+        read.reply.send(Ok(Answer { term, value }));
     }
 
     fn refusal(&self, refused: Refused) -> Failure {
         match refused {
-            Refused::Overloaded | Refused::Transferring | Refused::Unfit => Failure::Overloaded,
-            Refused::NotLeader(leader) => {
-                let leader = leader.map(|leader| self.parts.members.name_and_address(leader));
-                Failure::NotLeader {
-                    term: self.parts.core.term(),
-                    leader,
-                }
-            }
+            Refused::Overloaded => Failure::Overloaded,
+            Refused::Transferring => Failure::Transferring,
+            Refused::Unfit => Failure::DiskFull,
+            Refused::NotLeader(leader) => self.not_leader(leader),
+        }
+    }
+
+    pub(super) fn not_leader(&self, leader: Option<NodeId>) -> Failure {
+        Failure::NotLeader {
+            term: self.parts.core.term(),
+            leader: leader.map(|leader| self.parts.members.name_and_address(leader)),
         }
     }
 
     /// Ends the turn: does everything the core asks for.
     fn act(&mut self) {
+        self.write_first_configuration();
         self.ask_reads();
         let mut output = std::mem::take(&mut self.output);
         output.clear();
@@ -216,10 +347,18 @@ impl Driver {
         if let Some(io) = output.io.take() {
             self.parts.wal.submit(io);
         }
-        for entry in output.apply.drain(..) {
-            let reply = self.store.apply(&entry);
-            self.writes.applied(&entry, reply, term);
+        // Behind the request that tells the log of the snapshot, if there is one.
+        if let Some(index) = self.keeping.take_release() {
+            self.parts.wal.release(index);
         }
+        for entry in output.apply.drain(..) {
+            let applied = self.store.apply(&entry);
+            self.writes.applied(&entry, applied, term);
+        }
+        output
+            .snapshots
+            .drain(..)
+            .for_each(|peer| self.send_newest_snapshot(peer));
         for (token, index) in output.reads.drain(..) {
             self.reads.confirm(token, index);
         }
@@ -233,6 +372,13 @@ impl Driver {
         }
         self.output = output;
         self.notice_office();
+        self.notice_configuration();
+        self.finish_admin();
+        self.keep_snapshots();
+        let applied = self.store.applied();
+        self.parts
+            .applied
+            .send_if_modified(|known| std::mem::replace(known, applied) != applied);
     }
 
     fn ask_reads(&mut self) {
@@ -245,8 +391,8 @@ impl Driver {
             Ok(()) => self.reads.ask(token, reads),
             Err(refused) => {
                 let failure = self.refusal(refused);
-                for (_, reply) in reads {
-                    let _ = reply.send(Err(failure.clone()));
+                for read in reads {
+                    read.reply.send(Err(failure.clone()));
                 }
             }
         }
@@ -279,46 +425,24 @@ impl Driver {
             }
             self.leads = leads;
         }
+        self.parts
+            .roles
+            .note(core.term(), core.role(), core.vote(), core.leader());
         let has_leader = core.leader().is_some();
         self.parts
             .has_leader
             .send_if_modified(|known| std::mem::replace(known, has_leader) != has_leader);
     }
+}
 
-    fn status(&self) -> Status {
-        let core = &self.parts.core;
-        let peers = self
-            .parts
-            .members
-            .slots()
-            .into_iter()
-            .map(|(address, node)| match node {
-                None => PeerStatus {
-                    name: String::new(),
-                    address,
-                    connected: false,
-                    matched: 0,
-                },
-                Some((name, id)) => PeerStatus {
-                    name,
-                    address,
-                    connected: self.links.contains_key(&id),
-                    matched: core.matched(id),
-                },
-            });
-        Status {
-            role: core.role(),
-            term: core.term(),
-            leader: core
-                .leader()
-                .map(|leader| self.parts.members.name_and_address(leader)),
-            commit: core.commit(),
-            applied: self.store.applied(),
-            last: core.last().index,
-            durable: core.durable_index(),
-            digest: self.store.digest(),
-            peers: peers.collect(),
-        }
+/// Refuses whatever is in a request.
+fn refuse(request: ClientRequest, failure: &Failure) {
+    match request {
+        ClientRequest::Write { reply, .. } => reply.send(Err(failure.clone())),
+        ClientRequest::Read(read) => read.reply.send(Err(failure.clone())),
+        ClientRequest::Several(requests) => requests.into_iter().for_each(|request| refuse(request, failure)),
+        // Dropping the responder says that the node is stopping.
+        ClientRequest::Events { .. } => {}
     }
 }
 

@@ -3,16 +3,30 @@
 //! The task takes everything that has arrived since its last turn, tells the core, and then does what the core asks
 //! for: sends, passes the log on to its thread, applies, answers. Nothing in it waits for the disk or for a peer.
 
+mod admin;
 mod driver;
+mod keeping;
+mod requests;
+mod roles;
+mod status;
 mod waiting;
 
+pub(crate) use admin::{Admin, AdminDone, Membership};
 pub(crate) use driver::{Driver, Parts, TICK};
+pub(crate) use keeping::Keeping;
+pub(crate) use requests::{
+    Answer, Answered, ClientRequest, Failure, Found, Query, Read, ReadRequest, Responder,
+};
+pub(crate) use roles::{RoleChange, Roles};
+pub(crate) use status::{Dump, Status};
 
+use proto::raft::Consistency;
 use proto::storage::Command;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use crate::kv::{Applied, Versioned};
-use crate::raft::{Index, RoleKind, Term};
+use crate::kv::{Applied, Events, TooOld};
+use crate::raft::{Index, Term};
 
 /// Client requests that may wait for the node's attention; more are refused.
 pub(crate) const REQUESTS_MAX: usize = 16 << 10;
@@ -22,44 +36,137 @@ pub(crate) const REQUESTS_MAX: usize = 16 << 10;
 pub(crate) struct Handle {
     requests: mpsc::Sender<ClientRequest>,
     control: mpsc::UnboundedSender<Control>,
+    applied: watch::Receiver<Index>,
+    roles: Roles,
 }
 
 impl Handle {
     pub(crate) fn new(
         requests: mpsc::Sender<ClientRequest>,
         control: mpsc::UnboundedSender<Control>,
+        applied: watch::Receiver<Index>,
+        roles: Roles,
     ) -> Handle {
-        Handle { requests, control }
+        Handle {
+            requests,
+            control,
+            applied,
+            roles,
+        }
     }
 
     /// Writes through the log.
-    pub(crate) async fn write(&self, command: Command) -> Result<Answer<Applied>, Failure> {
-        let (reply, answer) = oneshot::channel();
-        self.submit(ClientRequest::Write { command, reply })?;
+    pub(crate) async fn write(
+        &self,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Answer<Applied>, Failure> {
+        let (reply, answer) = Responder::one();
+        self.submit(ClientRequest::Write {
+            command,
+            deadline,
+            reply,
+        })?;
         // A node that vanishes with a write in its hands cannot say what became of it.
-        answer.await.unwrap_or(Err(Failure::Lost { term: 0 }))
+        let lost = || Err(Failure::Lost { term: 0 });
+        let answered = match deadline {
+            None => answer.await.unwrap_or_else(|_| lost()),
+            Some(deadline) => tokio::time::timeout_at(deadline, answer)
+                .await
+                .map_or(Err(Failure::TooLate { begun: true }), |answer| {
+                    answer.unwrap_or_else(|_| lost())
+                }),
+        };
+        answered.map(Answer::into_applied)
     }
 
-    /// Reads the key as of now or later.
-    pub(crate) async fn read(&self, key: String) -> Result<Answer<Versioned>, Failure> {
+    /// Reads as of now or later, or, if that is enough, as of earlier.
+    pub(crate) async fn read(
+        &self,
+        query: Query,
+        consistency: Consistency,
+        deadline: Option<Instant>,
+    ) -> Result<Answer<Found>, Failure> {
+        let (reply, answer) = Responder::one();
+        self.submit(ClientRequest::Read(ReadRequest {
+            query,
+            consistency,
+            deadline,
+            reply,
+        }))?;
+        let answered = match deadline {
+            None => answer.await.unwrap_or(Err(Failure::Stopping)),
+            Some(deadline) => tokio::time::timeout_at(deadline, answer)
+                .await
+                .map_or(Err(Failure::TooLate { begun: false }), |answer| {
+                    answer.unwrap_or(Err(Failure::Stopping))
+                }),
+        };
+        answered.map(Answer::into_found)
+    }
+
+    /// Hands over several requests at once; each is answered by its own responder.
+    pub(crate) fn batch(&self, requests: Vec<ClientRequest>) -> Result<(), Failure> {
+        self.submit(ClientRequest::Several(requests))
+    }
+
+    /// Changes from an index on.
+    pub(crate) async fn events(
+        &self,
+        prefix: String,
+        from: Index,
+        bytes_max: usize,
+    ) -> Result<(Term, Result<Events, TooOld>), Failure> {
         let (reply, answer) = oneshot::channel();
-        self.submit(ClientRequest::Read { key, reply })?;
-        answer.await.unwrap_or(Err(Failure::Stopping))
+        self.submit(ClientRequest::Events {
+            prefix,
+            from,
+            bytes_max,
+            reply,
+        })?;
+        answer.await.map_err(|_| Failure::Stopping)
+    }
+
+    /// The last entry applied, as it grows.
+    pub(crate) fn applied(&self) -> watch::Receiver<Index> {
+        self.applied.clone()
+    }
+
+    /// What this node was, is and becomes.
+    pub(crate) fn roles(&self) -> &Roles {
+        &self.roles
     }
 
     /// What the node knows of itself and the cluster.
     pub(crate) async fn status(&self) -> Result<Status, Failure> {
-        let (reply, answer) = oneshot::channel();
-        self.control
-            .send(Control::Status(reply))
-            .map_err(|_| Failure::Stopping)?;
-        answer.await.map_err(|_| Failure::Stopping)
+        self.ask(Control::Status).await
     }
 
-    /// Finishes what was begun and stops.
+    /// The same for those who check it from outside.
+    pub(crate) async fn dump(&self, digest_index: Index) -> Result<Dump, Failure> {
+        self.ask(|reply| Control::Dump(digest_index, reply)).await
+    }
+
+    /// Who belongs to the cluster.
+    pub(crate) async fn membership(&self) -> Result<Result<Membership, Failure>, Failure> {
+        self.ask(Control::Membership).await
+    }
+
+    /// Changes the cluster, or this node's part in it. Answered when it is done.
+    pub(crate) async fn admin(&self, admin: Admin) -> Result<AdminDone, Failure> {
+        self.ask(|reply| Control::Admin(admin, reply)).await?
+    }
+
+    /// Hands the office over if this node has it, finishes what was begun and stops.
     pub(crate) fn stop(&self) {
         // If nobody takes this, the node has stopped already.
         let _ = self.control.send(Control::Stop);
+    }
+
+    async fn ask<T>(&self, control: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.control.send(control(reply)).map_err(|_| Failure::Stopping)?;
+        answer.await.map_err(|_| Failure::Stopping)
     }
 
     fn submit(&self, request: ClientRequest) -> Result<(), Failure> {
@@ -70,68 +177,11 @@ impl Handle {
     }
 }
 
-/// What clients ask of a node.
-pub(crate) enum ClientRequest {
-    Write {
-        command: Command,
-        reply: oneshot::Sender<Result<Answer<Applied>, Failure>>,
-    },
-    Read {
-        key: String,
-        reply: oneshot::Sender<Result<Answer<Versioned>, Failure>>,
-    },
-}
-
 /// What must get through even when clients crowd the node.
 pub(crate) enum Control {
     Status(oneshot::Sender<Status>),
+    Dump(Index, oneshot::Sender<Dump>),
+    Membership(oneshot::Sender<Result<Membership, Failure>>),
+    Admin(Admin, oneshot::Sender<Result<AdminDone, Failure>>),
     Stop,
-}
-
-/// An answer and the term in which the node gave it.
-#[derive(Debug)]
-pub(crate) struct Answer<T> {
-    pub(crate) term: Term,
-    pub(crate) value: T,
-}
-
-/// Why a request got no answer, and whether it may have happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// Did not happen: this node does not lead.
-    NotLeader {
-        term: Term,
-        leader: Option<(String, String)>,
-    },
-    /// Did not happen: too much waits already.
-    Overloaded,
-    /// Did not happen: the node is stopping.
-    Stopping,
-    /// Did not happen: another leader's entry took its place in the log.
-    Replaced { term: Term },
-    /// May have happened, or may still: leadership was lost, or the node stopped, with the write in the log.
-    Lost { term: Term },
-}
-
-/// See `GetClusterStatusResponse`.
-#[derive(Debug)]
-pub(crate) struct Status {
-    pub(crate) role: RoleKind,
-    pub(crate) term: Term,
-    pub(crate) leader: Option<(String, String)>,
-    pub(crate) commit: Index,
-    pub(crate) applied: Index,
-    pub(crate) last: Index,
-    pub(crate) durable: Index,
-    pub(crate) digest: u64,
-    pub(crate) peers: Vec<PeerStatus>,
-}
-
-/// See `PeerStatus` in `kv.proto`.
-#[derive(Debug)]
-pub(crate) struct PeerStatus {
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) connected: bool,
-    pub(crate) matched: Index,
 }

@@ -3,25 +3,39 @@
 use std::sync::Arc;
 
 use proto::peer::peer_service_server::PeerService;
-use proto::peer::{Frame, Hello, StreamClass, Welcome};
-use tokio::sync::{mpsc, oneshot};
+use proto::peer::{Frame, Hello, SnapshotFrame, SnapshotProgress, StreamClass, Welcome, snapshot_frame};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::frames::{Answers, Frames};
 use super::members::{Introduction, Members, MembersError};
-use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
+use super::{LinkEvent, PROTOCOL_VERSIONS, QUEUE_MESSAGES_MAX, convert, snapshots};
 use crate::raft::{Message, NodeId};
 use crate::run::causes;
+use crate::snapshot::SnapshotDir;
 
 /// Takes in the streams that peers open.
 pub(crate) struct PeerEndpoint {
     members: Arc<Members>,
     events: mpsc::Sender<LinkEvent>,
+    snapshots: SnapshotDir,
+    /// Held while a snapshot is being received: one at a time.
+    receiving: Arc<Mutex<()>>,
 }
 
 impl PeerEndpoint {
-    pub(crate) fn new(members: Arc<Members>, events: mpsc::Sender<LinkEvent>) -> PeerEndpoint {
-        PeerEndpoint { members, events }
+    pub(crate) fn new(
+        members: Arc<Members>,
+        events: mpsc::Sender<LinkEvent>,
+        snapshots: SnapshotDir,
+    ) -> PeerEndpoint {
+        PeerEndpoint {
+            members,
+            events,
+            snapshots,
+            receiving: Arc::default(),
+        }
     }
 
     /// The answering side of a stream, which says first who answers.
@@ -29,13 +43,14 @@ impl PeerEndpoint {
         &self,
         queue: mpsc::Receiver<Message>,
         requests_end: Option<oneshot::Receiver<Status>>,
+        version: u32,
     ) -> Response<Answers> {
         let welcome = Welcome {
             node_id: self.members.own_name.clone(),
             incarnation: self.members.incarnation,
             accepted: requests_end.is_some(),
             store_id: self.members.store_id,
-            protocol_version: PROTOCOL_VERSION,
+            protocol_version: version,
         };
         let first = Frame {
             welcome: Some(welcome),
@@ -48,10 +63,15 @@ impl PeerEndpoint {
     fn recognise(&self, hello: &Hello) -> Result<NodeId, Status> {
         let members = &self.members;
         let refuse = |why: String| Err(Status::failed_precondition(why));
-        if hello.protocol_version != PROTOCOL_VERSION {
+        if common_version(hello).is_none() {
             return refuse(format!(
-                "{} speaks version {PROTOCOL_VERSION} of the peer protocol, not {}; run the same release everywhere",
-                members.own_name, hello.protocol_version
+                "{} speaks versions {} to {} of the peer protocol, {} speaks {} to {}; upgrade one release at a time",
+                members.own_name,
+                PROTOCOL_VERSIONS.start(),
+                PROTOCOL_VERSIONS.end(),
+                hello.node_id,
+                hello.protocol_version_min,
+                hello.protocol_version
             ));
         }
         if !hello.expected_node_id.is_empty() && hello.expected_node_id != members.own_name {
@@ -60,7 +80,9 @@ impl PeerEndpoint {
                 members.own_name, hello.expected_node_id, hello.node_id
             ));
         }
-        if hello.voters as usize != members.voters() {
+        let counts = (hello.voters as usize, members.voters_to_compare());
+        // A node that has it from its log, or waits to be told, counts nobody.
+        if counts.0 != 0 && counts.1 != 0 && counts.0 != counts.1 {
             return refuse(format!(
                 "{} counts {} nodes in the cluster, {} counts {}; give every node the addresses of all the others",
                 members.own_name,
@@ -90,7 +112,8 @@ impl PeerEndpoint {
         match known {
             Some(id) => Ok(id),
             // It may be the node behind an address that has not answered yet.
-            None if members.has_room() || hello.node_id == members.own_name => {
+            // Or it is one that is to be taken in, and wants to know who is here.
+            None if members.has_room() || hello.voters == 0 || hello.node_id == members.own_name => {
                 Err(Status::unavailable(format!(
                     "{} has not met {} yet; try again",
                     members.own_name, hello.node_id
@@ -108,24 +131,47 @@ impl PeerEndpoint {
 impl PeerService for PeerEndpoint {
     type ExchangeStream = Answers;
 
-    type SendSnapshotStream = tokio_stream::Empty<Result<proto::peer::SnapshotProgress, Status>>;
+    type SendSnapshotStream = ReceiverStream<Result<SnapshotProgress, Status>>;
 
     async fn send_snapshot(
         &self,
-        _: Request<Streaming<proto::peer::SnapshotFrame>>,
+        request: Request<Streaming<SnapshotFrame>>,
     ) -> Result<Response<Self::SendSnapshotStream>, Status> {
-        Err(Status::unimplemented("snapshots"))
+        let mut frames = request.into_inner();
+        let offer = match frames.message().await?.and_then(|frame| frame.kind) {
+            Some(snapshot_frame::Kind::Offer(offer)) => offer,
+            _ => return Err(Status::invalid_argument("a snapshot begins with an offer")),
+        };
+        let hello = offer.hello.as_ref();
+        let hello = hello.ok_or_else(|| Status::invalid_argument("an offer begins with a hello"))?;
+        let peer = self.recognise(hello)?;
+        let receiving = self.receiving.clone().try_lock_owned();
+        let receiving = receiving
+            .map_err(|_| Status::unavailable("another snapshot is being received; try again later"))?;
+        let (progress, told) = mpsc::channel(4);
+        let receive = snapshots::Receive {
+            peer,
+            dir: self.snapshots.clone(),
+            events: self.events.clone(),
+            progress,
+            _receiving: receiving,
+        };
+        tokio::spawn(receive.run(offer, frames));
+        Ok(Response::new(ReceiverStream::new(told)))
     }
 
     async fn exchange(&self, request: Request<Streaming<Frame>>) -> Result<Response<Answers>, Status> {
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|frame| frame.hello);
         let hello = first.ok_or_else(|| Status::invalid_argument("a stream begins with a hello"))?;
+        let version = common_version(&hello).unwrap_or_default();
         let (answers, queue) = mpsc::channel(QUEUE_MESSAGES_MAX);
         // A node that this one has not met yet is told who answers: that is how it is learned. It gets nothing else.
         let peer = match self.recognise(&hello) {
             Ok(peer) => peer,
-            Err(status) if status.code() == tonic::Code::Unavailable => return Ok(self.welcome(queue, None)),
+            Err(status) if status.code() == tonic::Code::Unavailable => {
+                return Ok(self.welcome(queue, None, version));
+            }
             Err(status) => return Err(status),
         };
         let append = hello.class() == StreamClass::Append;
@@ -142,8 +188,14 @@ impl PeerService for PeerEndpoint {
         let (members, events) = (self.members.clone(), self.events.clone());
         let is_current = move || members.is_current(peer, hello.incarnation);
         tokio::spawn(forward(peer, is_current, requests, events, end));
-        Ok(self.welcome(queue, Some(requests_end)))
+        Ok(self.welcome(queue, Some(requests_end), version))
     }
+}
+
+/// The newest version of the protocol that both sides speak.
+fn common_version(hello: &Hello) -> Option<u32> {
+    let version = hello.protocol_version.min(*PROTOCOL_VERSIONS.end());
+    (version >= hello.protocol_version_min && PROTOCOL_VERSIONS.contains(&version)).then_some(version)
 }
 
 /// Hands requests to the node until the stream ends, for whatever reason, or one of them makes no sense: then the peer

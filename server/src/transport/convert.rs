@@ -11,7 +11,7 @@ use crate::raft::{
 
 /// Terms and indexes grow by one at a time, so no cluster gets here; a message that does would make the numbers of the
 /// core run over.
-const NUMBER_MAX: u64 = 1 << 62;
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
 /// About how many bytes a message takes on the wire.
 pub(super) fn weight(message: &Message) -> usize {
@@ -220,6 +220,10 @@ fn append_request(request: peer::AppendRequest) -> Result<AppendRequest, Status>
                 entry.index, entry.term, before.index, before.term, request.term
             )));
         }
+        if !entry.configuration && !crate::kv::is_command(&entry.payload) {
+            let text = format!("entry {} holds no command that this version knows", entry.index);
+            return Err(Status::invalid_argument(text));
+        }
         if entry.configuration && Configuration::decode(entry.payload.clone()).is_err() {
             let text = format!("entry {} should hold a configuration and does not", entry.index);
             return Err(Status::invalid_argument(text));
@@ -286,7 +290,7 @@ mod tests {
             term,
             index,
             kind: Default::default(),
-            payload: bytes::Bytes::from_static(b"payload"),
+            payload: bytes::Bytes::from_static(b"\x12\x00"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The side that dials: keeps both streams to one peer open, for ever.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tonic::{Code, Status, Streaming};
 use super::Link;
 use super::frames::Frames;
 use super::members::{Introduction, Members, MembersError};
-use super::{LinkEvent, PROTOCOL_VERSION, QUEUE_MESSAGES_MAX, convert};
+use super::{LinkEvent, PROTOCOL_VERSIONS, QUEUE_MESSAGES_MAX, convert};
 use crate::config::NodeName;
 use crate::raft::{Epoch, Message, NodeId};
 use crate::run::causes;
@@ -49,6 +50,8 @@ enum LinkError {
     Nonsense(Status),
     #[error(transparent)]
     Members(#[from] MembersError),
+    #[error("it wants to speak version {0} of the peer protocol, which this release does not know")]
+    Version(u32),
     #[error("another process has taken the place of the one at this address")]
     Replaced,
     #[error("the stream ended")]
@@ -80,12 +83,41 @@ struct Answers {
     incarnation: u64,
 }
 
+/// Dials whoever is to be dialled, as that changes. Ends when nobody listens to `events` any more.
+pub(crate) async fn dial_members(members: Arc<Members>, events: mpsc::Sender<LinkEvent>) {
+    let mut changes = members.changes();
+    let mut tasks: BTreeMap<usize, AbortOnDrop> = BTreeMap::new();
+    loop {
+        changes.borrow_and_update();
+        let wanted = members.dialled();
+        tasks.retain(|slot, _| wanted.contains(slot));
+        for slot in wanted {
+            tasks.entry(slot).or_insert_with(|| {
+                AbortOnDrop(tokio::spawn(dial_forever(slot, members.clone(), events.clone())))
+            });
+        }
+        tokio::select! {
+            changed = changes.changed() => changed.expect("the members outlive their watchers"),
+            () = events.closed() => return,
+        }
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Dials the peer at `slot` again and again. Ends when nobody listens to `events` any more.
-pub(crate) async fn dial_forever(slot: usize, members: Arc<Members>, events: mpsc::Sender<LinkEvent>) {
+async fn dial_forever(slot: usize, members: Arc<Members>, events: mpsc::Sender<LinkEvent>) {
     let address = members.address(slot);
     let mut delay = RETRY_DELAYS.0;
     let mut complaint = String::new();
-    for epoch in 1.. {
+    loop {
+        let epoch = members.next_epoch();
         let error = match tokio::time::timeout(HANDSHAKE_TIMEOUT, connect(slot, &address, &members)).await {
             Ok(Ok((peer, control, append))) => {
                 tracing::info!(%address, peer = members.name_and_address(peer).0, "link up");
@@ -175,16 +207,7 @@ async fn greet(
         .keep_alive_while_idle(true)
         .connect()
         .await?;
-    let hello = Hello {
-        protocol_version: PROTOCOL_VERSION,
-        node_id: members.own_name.clone(),
-        expected_node_id: members.expected_at(slot).unwrap_or_default(),
-        voters: members.voters() as u32,
-        incarnation: members.incarnation,
-        class: class.into(),
-        store_id: members.store_id,
-        protocol_version_min: PROTOCOL_VERSION,
-    };
+    let hello = hello(members, members.expected_at(slot), class);
     let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let first = Frame {
         hello: Some(hello),
@@ -211,6 +234,9 @@ async fn greet(
         incarnation: welcome.incarnation,
     };
     let peer = members.introduce(slot, peer)?;
+    if !PROTOCOL_VERSIONS.contains(&welcome.protocol_version) {
+        return Err(LinkError::Version(welcome.protocol_version));
+    }
     if !welcome.accepted {
         return Err(LinkError::NotMet);
     }
@@ -219,6 +245,20 @@ async fn greet(
         incarnation: welcome.incarnation,
     };
     Ok((peer, Greeted { queue, answers }))
+}
+
+/// How a node introduces itself on a stream.
+pub(super) fn hello(members: &Members, expected: Option<String>, class: StreamClass) -> Hello {
+    Hello {
+        protocol_version: *PROTOCOL_VERSIONS.end(),
+        protocol_version_min: *PROTOCOL_VERSIONS.start(),
+        node_id: members.own_name.clone(),
+        expected_node_id: expected.unwrap_or_default(),
+        voters: members.voters_to_compare() as u32,
+        incarnation: members.incarnation,
+        class: class.into(),
+        store_id: members.store_id,
+    }
 }
 
 /// After how much silence to ask whether the other side is there, and how long to wait for its answer.

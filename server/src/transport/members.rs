@@ -3,16 +3,21 @@
 //! Votes are counted by name, so a name is worth more than an address: once a name is known it is written down in the
 //! data directory, and when all names are known no other is ever accepted. With the name goes the number of the store
 //! that was found behind it first: the same name with another store has forgotten its promises and is refused.
+//!
+//! Once the log says who belongs to the cluster, that counts: members that the command line does not know are dialled
+//! where the log says they are, and nodes that were removed are refused by name. An address on the command line still
+//! goes before the one in the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use super::identity::{from_text, in_text, replace_file};
 use crate::config::PeerAddress;
-use crate::raft::NodeId;
+use crate::raft::{Configuration, Epoch, NodeId};
 
 /// The nodes of one cluster as one of them sees it. Shared by everything that talks to peers.
 pub(crate) struct Members {
@@ -20,7 +25,11 @@ pub(crate) struct Members {
     pub(crate) own_id: NodeId,
     pub(crate) incarnation: u64,
     pub(crate) store_id: u64,
+    /// This node waits to be taken in by a cluster: it counts nobody as its own.
+    joining: bool,
     file: PathBuf,
+    epochs: AtomicU64,
+    changed: tokio::sync::watch::Sender<u64>,
     known: Mutex<Known>,
 }
 
@@ -31,6 +40,13 @@ struct Known {
     names: BTreeMap<NodeId, Named>,
     /// Processes of each node that a later one has taken the place of, and how often they were met again since.
     replaced: BTreeMap<(NodeId, u64), u32>,
+    /// What the log says, once it says anything.
+    configured: Option<Configured>,
+}
+
+struct Configured {
+    members: BTreeMap<NodeId, (String, String)>,
+    removed: BTreeSet<String>,
 }
 
 struct Named {
@@ -58,14 +74,18 @@ const LATE_GREETINGS_MAX: u32 = 8;
 struct Slot {
     address: String,
     name: Option<String>,
+    /// From the log, not from the command line.
+    configured: bool,
+    /// Nobody is dialled here any more.
+    gone: bool,
 }
 
 /// Why a peer is not who it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MembersError {
     #[error(
-        "{name} is not one of this cluster's nodes ({known}); a node cannot be replaced by one with another name: \
-         start the old one with its own data directory"
+        "{name} is not one of this cluster's nodes ({known}); start the one that belongs there with its own data \
+         directory, or add {name} with `server ctl member add`"
     )]
     Stranger { name: String, known: String },
     #[error("the node at {address} says it is {name}, but --peers calls it {expected}; correct --peers")]
@@ -89,7 +109,8 @@ pub(crate) enum MembersError {
     #[error(
         "{name} came back with another store ({} instead of {}): its data directory was lost or replaced, or a second \
          process uses its name; restore the directory or stop that process. An emptied node may have promised things \
-         it no longer remembers, so this cluster cannot take it in again under this name until membership changes exist",
+         it no longer remembers, so this cluster does not take it in again under this name: take it out with `server ctl \
+         member remove` and add a new node under another name",
         in_text(*found), in_text(*known)
     )]
     OtherStore { name: String, known: u64, found: u64 },
@@ -100,6 +121,11 @@ pub(crate) enum MembersError {
     Replaced { name: String },
     #[error("this process of {name} was replaced by a later one")]
     Late { name: String },
+    #[error(
+        "{name} was removed from this cluster and cannot come back under that name; start a new node with an empty data \
+         directory and another --node-id, and add it with `server ctl member add`"
+    )]
+    Removed { name: String },
     #[error("{} is damaged: {line:?} is no node with its store; restore this file from a copy of the disk", path.display())]
     Damaged { path: PathBuf, line: String },
     #[error("cannot keep the names of the peers in {}", path.display())]
@@ -113,6 +139,7 @@ impl Members {
         incarnation: u64,
         store_id: u64,
         peers: &[PeerAddress],
+        joining: bool,
         data_dir: &Path,
     ) -> Result<Members, MembersError> {
         let slots = peers
@@ -120,6 +147,8 @@ impl Members {
             .map(|peer| Slot {
                 address: peer.address.clone(),
                 name: None,
+                configured: false,
+                gone: false,
             })
             .collect();
         let members = Members {
@@ -127,11 +156,15 @@ impl Members {
             own_id: NodeId::of(own_name),
             incarnation,
             store_id,
+            joining,
             file: data_dir.join("peers"),
+            epochs: AtomicU64::new(1),
+            changed: tokio::sync::watch::Sender::new(0),
             known: Mutex::new(Known {
                 slots,
                 names: BTreeMap::new(),
                 replaced: BTreeMap::new(),
+                configured: None,
             }),
         };
         let written = match fs::read_to_string(&members.file) {
@@ -149,7 +182,7 @@ impl Members {
                 path: members.file.clone(),
                 line: line.to_owned(),
             })?;
-            members.add_name(name, store_id)?;
+            members.add_written(name, store_id)?;
         }
         for (at, peer) in peers.iter().enumerate() {
             if let Some(name) = &peer.name {
@@ -159,9 +192,75 @@ impl Members {
         Ok(members)
     }
 
-    /// How many nodes vote, this one included.
+    /// How many nodes vote, this one included, as far as the command line tells; 0 if it does not, because this node is
+    /// yet to be taken in by its cluster.
     pub(crate) fn voters(&self) -> usize {
-        self.lock().slots.len() + 1
+        match self.joining {
+            true => 0,
+            false => self.lock().slots.iter().filter(|slot| !slot.configured).count() + 1,
+        }
+    }
+
+    /// The same for a greeting: 0 as well once the log says who votes.
+    pub(super) fn voters_to_compare(&self) -> usize {
+        let configured = self.lock().configured.is_some();
+        if configured { 0 } else { self.voters() }
+    }
+
+    /// A number for a new connection, never used before by this process.
+    pub(super) fn next_epoch(&self) -> Epoch {
+        self.epochs.fetch_add(1, Relaxed)
+    }
+
+    /// Counts the changes of who is to be dialled.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The slots that are to be dialled at present.
+    pub(super) fn dialled(&self) -> Vec<usize> {
+        let known = self.lock();
+        (0..known.slots.len())
+            .filter(|at| !known.slots[*at].gone)
+            .collect()
+    }
+
+    /// Whether all names behind the addresses of the command line are known.
+    pub(crate) fn all_named(&self) -> bool {
+        self.lock().slots.iter().all(|slot| slot.name.is_some())
+    }
+
+    /// Takes in what the newest configuration in the log says. It may go back to an earlier one.
+    pub(crate) fn update(&self, configuration: Option<&Configuration>) -> Result<(), MembersError> {
+        let mut guard = self.lock();
+        let known = &mut *guard;
+        known.configured = configuration.map(|configuration| Configured {
+            members: configuration
+                .members
+                .iter()
+                .map(|(id, member)| (*id, (member.name.to_string(), member.address.to_string())))
+                .collect(),
+            removed: configuration
+                .removed
+                .iter()
+                .map(|name| name.to_string())
+                .collect(),
+        });
+        known.dial_members(self.own_id);
+        let new = known.configured.iter().flat_map(|configured| &configured.members);
+        let new: Vec<_> = new
+            .filter(|(id, _)| **id != self.own_id && !known.names.contains_key(id))
+            .map(|(id, (name, _))| (*id, name.clone()))
+            .collect();
+        if !new.is_empty() {
+            known
+                .names
+                .extend(new.into_iter().map(|(id, name)| (id, Named::new(name, None))));
+            self.write(&known.names)?;
+        }
+        drop(guard);
+        self.changed.send_modify(|changes| *changes += 1);
+        Ok(())
     }
 
     pub(crate) fn address(&self, slot: usize) -> String {
@@ -171,6 +270,17 @@ impl Members {
     /// Who is expected at an address, once that is known.
     pub(crate) fn expected_at(&self, slot: usize) -> Option<String> {
         self.lock().slots[slot].name.clone()
+    }
+
+    /// Where a node is reached, if that is known.
+    pub(super) fn address_of(&self, id: NodeId) -> Option<String> {
+        let known = self.lock();
+        let name = &known.names.get(&id)?.name;
+        let at = known
+            .slots
+            .iter()
+            .find(|slot| !slot.gone && slot.name.as_deref() == Some(name));
+        at.map(|slot| slot.address.clone())
     }
 
     /// The node at a slot has said who it is. Remembers it, or says why it cannot be.
@@ -191,6 +301,13 @@ impl Members {
         let name = || peer.name.to_owned();
         let mut guard = self.lock();
         let known = &mut *guard;
+        if known
+            .configured
+            .as_ref()
+            .is_some_and(|configured| configured.removed.contains(peer.name))
+        {
+            return Err(MembersError::Removed { name: name() });
+        }
         let Some(named) = known.names.get_mut(&id).filter(|known| known.name == peer.name) else {
             return Ok(None);
         };
@@ -236,7 +353,10 @@ impl Members {
     /// Says what is wrong with who uses a known name: once, whichever side dialled, until the right node is met again.
     /// Says nothing about other errors and returns false.
     pub(crate) fn report(&self, error: &MembersError) -> bool {
-        let (MembersError::OtherStore { name, .. } | MembersError::Replaced { name }) = error else {
+        let (MembersError::OtherStore { name, .. }
+        | MembersError::Replaced { name }
+        | MembersError::Removed { name }) = error
+        else {
             return false;
         };
         let text = error.to_string();
@@ -252,7 +372,7 @@ impl Members {
     /// Whether a name could still turn out to belong to this cluster.
     pub(crate) fn has_room(&self) -> bool {
         let known = self.lock();
-        known.names.len() < known.slots.len()
+        self.joining && known.configured.is_none() || known.names.len() < known.slots.len()
     }
 
     /// Name and address of a node, for clients. The own address is not known here.
@@ -267,7 +387,9 @@ impl Members {
             .slots
             .iter()
             .find(|slot| slot.name.as_deref() == Some(&name));
-        (name, slot.map(|slot| slot.address.clone()).unwrap_or_default())
+        let address = slot.map(|slot| slot.address.clone());
+        let configured = || Some(known.configured.as_ref()?.members.get(&id)?.1.clone());
+        (name, address.or_else(configured).unwrap_or_default())
     }
 
     /// Every slot with its address and, where known, the node there.
@@ -277,13 +399,24 @@ impl Members {
         known
             .slots
             .iter()
+            .filter(|slot| !slot.gone)
             .map(|slot| (slot.address.clone(), node(slot)))
             .collect()
     }
 
     fn bind(&self, at: usize, name: &str) -> Result<NodeId, MembersError> {
         {
-            let known = self.lock();
+            let mut known = self.lock();
+            if let Some(configured) = &known.configured {
+                if configured.removed.contains(name) {
+                    return Err(MembersError::Removed {
+                        name: name.to_owned(),
+                    });
+                }
+                if name != self.own_name && !configured.members.contains_key(&NodeId::of(name)) {
+                    return Err(known.stranger(name));
+                }
+            }
             let slot = &known.slots[at];
             if let Some(expected) = slot.name.as_ref().filter(|expected| *expected != name) {
                 let (address, expected) = (slot.address.clone(), expected.clone());
@@ -293,8 +426,9 @@ impl Members {
                     expected,
                 });
             }
-            let elsewhere =
-                |(other, slot): &(usize, &Slot)| *other != at && slot.name.as_deref() == Some(name);
+            let elsewhere = |(other, slot): &(usize, &Slot)| {
+                *other != at && !slot.configured && slot.name.as_deref() == Some(name)
+            };
             if let Some((_, other)) = known.slots.iter().enumerate().find(elsewhere) {
                 let (first, second) = (other.address.clone(), slot.address.clone());
                 return Err(MembersError::Twice {
@@ -311,9 +445,20 @@ impl Members {
                     second,
                 });
             }
+            // Found at an address of the command line, which goes before the one in the log.
+            if !slot.configured {
+                let known = &mut *known;
+                let same = |slot: &&mut Slot| slot.configured && slot.name.as_deref() == Some(name);
+                known
+                    .slots
+                    .iter_mut()
+                    .filter(same)
+                    .for_each(|slot| slot.gone = true);
+            }
         }
         let id = self.learn_name(name)?;
         self.lock().slots[at].name = Some(name.to_owned());
+        self.changed.send_modify(|changes| *changes += 1);
         Ok(id)
     }
 
@@ -344,21 +489,25 @@ impl Members {
                 other: name.to_owned(),
             });
         }
-        if known.names.len() >= known.slots.len() {
-            let names: Vec<&str> = known.names.values().map(|named| named.name.as_str()).collect();
-            return Err(MembersError::Stranger {
-                name: name.to_owned(),
-                known: names.join(", "),
-            });
+        let counted = known.configured.is_none() && !self.joining;
+        if counted && known.names.len() >= known.slots.len() {
+            return Err(known.stranger(name));
         }
-        let named = Named {
-            name: name.to_owned(),
-            store_id,
-            incarnation: None,
-            complaint: String::new(),
-        };
-        known.names.insert(id, named);
+        known.names.insert(id, Named::new(name.to_owned(), store_id));
         Ok(true)
+    }
+
+    /// Takes in a name from the file. There may be more of them than addresses on the command line: the log says who they
+    /// are.
+    fn add_written(&self, name: &str, store_id: Option<u64>) -> Result<(), MembersError> {
+        match self.add_name(name, store_id) {
+            Err(MembersError::Stranger { .. }) => {
+                let named = Named::new(name.to_owned(), store_id);
+                self.lock().names.insert(NodeId::of(name), named);
+                Ok(())
+            }
+            outcome => outcome.map(drop),
+        }
     }
 
     fn write(&self, names: &BTreeMap<NodeId, Named>) -> Result<(), MembersError> {
@@ -380,6 +529,58 @@ impl Members {
     }
 }
 
+impl Named {
+    fn new(name: String, store_id: Option<u64>) -> Named {
+        Named {
+            name,
+            store_id,
+            incarnation: None,
+            complaint: String::new(),
+        }
+    }
+}
+
+impl Known {
+    /// Makes sure that every member of the configuration is dialled, and nobody else that it brought.
+    fn dial_members(&mut self, own_id: NodeId) {
+        let Some(configured) = &self.configured else {
+            return;
+        };
+        for slot in &mut self.slots {
+            let member = slot.name.as_deref().map(NodeId::of);
+            let belongs = member.is_none_or(|id| configured.members.contains_key(&id));
+            slot.gone = !belongs;
+        }
+        let named = |id: &NodeId| {
+            self.slots
+                .iter()
+                .any(|slot| slot.name.as_deref().map(NodeId::of) == Some(*id))
+        };
+        let missing: Vec<_> = (configured.members.iter())
+            .filter(|(id, _)| **id != own_id && !named(id))
+            .map(|(_, member)| member.clone())
+            .collect();
+        let unnamed = self.slots.iter().filter(|slot| slot.name.is_none()).count();
+        // As long as there are enough addresses behind which they may be, they are looked for there.
+        if missing.len() > unnamed {
+            self.slots.extend(missing.into_iter().map(|(name, address)| Slot {
+                address,
+                name: Some(name),
+                configured: true,
+                gone: false,
+            }));
+        }
+    }
+
+    fn stranger(&self, name: &str) -> MembersError {
+        let names: Vec<&str> = self.names.values().map(|named| named.name.as_str()).collect();
+        MembersError::Stranger {
+            name: name.to_owned(),
+            known: names.join(", "),
+        }
+    }
+}
+
 /// A name with its store, or alone while that is not known.
 fn read_line(line: &str) -> Option<(&str, Option<u64>)> {
     match line.split_once(' ') {
@@ -389,126 +590,4 @@ fn read_line(line: &str) -> Option<(&str, Option<u64>)> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn open(dir: &Path, peers: &[&str]) -> Members {
-        let peers: Vec<PeerAddress> = peers.iter().map(|peer| peer.parse().unwrap()).collect();
-        Members::open("node1", 7, 100, &peers, dir).unwrap()
-    }
-
-    /// A process of a node whose store has the number of its name.
-    fn process(name: &str, incarnation: u64) -> Introduction<'_> {
-        let store_id = 100 * name.trim_start_matches("node").parse::<u64>().unwrap();
-        Introduction {
-            name,
-            store_id,
-            incarnation,
-        }
-    }
-
-    #[test]
-    fn a_name_learned_once_is_held_on_to_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let members = open(dir.path(), &["localhost:2", "localhost:3"]);
-        assert!(members.recognise(process("node2", 1)).unwrap().is_none());
-        members.introduce(0, process("node2", 1)).unwrap();
-        members.introduce(1, process("node3", 2)).unwrap();
-        drop(members);
-
-        let members = open(dir.path(), &["localhost:2", "localhost:4"]);
-        for name in ["node2", "node3"] {
-            assert!(members.recognise(process(name, 3)).unwrap().is_some());
-        }
-        assert!(!members.has_room());
-        let error = members.introduce(1, process("node9", 3)).unwrap_err();
-        assert!(matches!(error, MembersError::Stranger { .. }), "{error}");
-        members.introduce(1, process("node3", 3)).unwrap();
-        assert_eq!(
-            members.name_and_address(NodeId::of("node3")),
-            ("node3".into(), "localhost:4".into())
-        );
-    }
-
-    #[test]
-    fn mistaken_identities_are_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let members = open(dir.path(), &["node2=localhost:2", "localhost:3"]);
-        let error = |slot, name, incarnation| {
-            let result = members.introduce(slot, process(name, incarnation));
-            result.unwrap_err().to_string()
-        };
-        assert!(error(0, "node3", 1).contains("--peers calls it node2"));
-        assert!(error(1, "node2", 1).contains("two nodes call themselves node2"));
-        assert!(error(1, "node1", 7).contains("is this node itself"));
-        assert!(error(1, "node1", 8).contains("two nodes call themselves node1"));
-    }
-
-    #[test]
-    fn a_known_name_with_another_store_is_refused_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        let peers = ["node2=localhost:2", "node3=localhost:3"];
-        let members = open(dir.path(), &peers);
-        // One is met by dialling, the other because it dialled.
-        members.introduce(0, process("node2", 1)).unwrap();
-        assert!(members.recognise(process("node3", 1)).unwrap().is_some());
-        let emptied = |name| Introduction {
-            store_id: 999,
-            ..process(name, 2)
-        };
-        for members in [members, open(dir.path(), &peers)] {
-            for (slot, name) in ["node2", "node3"].into_iter().enumerate() {
-                for error in [
-                    members.introduce(slot, emptied(name)).unwrap_err(),
-                    members.recognise(emptied(name)).unwrap_err(),
-                ] {
-                    assert!(
-                        matches!(error, MembersError::OtherStore { found: 999, .. }),
-                        "{error}"
-                    );
-                    assert!(error.to_string().contains("restore the directory"), "{error}");
-                    assert!(members.report(&error));
-                }
-                members.introduce(slot, process(name, 3)).unwrap();
-            }
-        }
-        let text = fs::read_to_string(dir.path().join("peers")).unwrap();
-        assert!(text.contains("node2 00000000000000c8\n"), "{text}");
-    }
-
-    #[test]
-    fn names_written_without_their_stores_are_understood() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("peers"), "node2\nnode3 000000000000012c\n").unwrap();
-        let members = open(dir.path(), &["localhost:2", "localhost:3"]);
-        members.introduce(0, process("node2", 1)).unwrap();
-        members.introduce(1, process("node3", 1)).unwrap();
-        for text in ["node2 12\n", "node2 \n", "\n", "node2 0000000000000000\n"] {
-            fs::write(dir.path().join("peers"), text).unwrap();
-            let peers = ["localhost:2".parse().unwrap()];
-            let error = Members::open("node1", 7, 100, &peers, dir.path()).err();
-            assert!(matches!(error, Some(MembersError::Damaged { .. })), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_process_that_was_replaced_stays_out_and_one_that_keeps_coming_is_reported() {
-        let dir = tempfile::tempdir().unwrap();
-        let members = open(dir.path(), &["node2=localhost:2"]);
-        let id = members.introduce(0, process("node2", 1)).unwrap();
-        assert!(members.is_current(id, 1));
-        members.recognise(process("node2", 2)).unwrap();
-        assert!(!members.is_current(id, 1) && members.is_current(id, 2));
-        for _ in 0..LATE_GREETINGS_MAX {
-            let error = members.introduce(0, process("node2", 1)).unwrap_err();
-            assert!(matches!(error, MembersError::Late { .. }) && !members.report(&error));
-        }
-        let error = members.recognise(process("node2", 1)).unwrap_err();
-        assert!(matches!(error, MembersError::Replaced { .. }), "{error}");
-        assert!(members.report(&error));
-        members.introduce(0, process("node2", 2)).unwrap();
-        members.introduce(0, process("node2", 3)).unwrap();
-    }
-}
+mod tests;

@@ -14,18 +14,23 @@ mod dial;
 mod frames;
 mod identity;
 mod members;
+mod snapshots;
 
 pub(crate) use accept::PeerEndpoint;
-pub(crate) use dial::dial_forever;
+pub(crate) use dial::dial_members;
 pub(crate) use identity::{IdentityError, forget_without_log, store_id};
 pub(crate) use members::{Members, MembersError};
+pub(crate) use snapshots::send_snapshot;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::raft::{Epoch, Message, NodeId};
+use crate::kv::Store;
+use crate::raft::{Epoch, Index, Message, NodeId, Term};
+use crate::snapshot::Stored;
 
-/// Version of the frames; nodes with different ones do not talk.
-const PROTOCOL_VERSION: u32 = 2;
+/// The versions of the peer protocol that this release speaks. Two nodes talk in the newest that both know, so that the
+/// nodes of a cluster can be upgraded one by one.
+const PROTOCOL_VERSIONS: std::ops::RangeInclusive<u32> = 3..=3;
 
 /// Messages that may wait for one stream. The core keeps fewer appends than this under way.
 const QUEUE_MESSAGES_MAX: usize = 1024;
@@ -50,6 +55,18 @@ pub(crate) enum LinkEvent {
     },
     /// Requests from a peer.
     Requests { peer: NodeId, messages: Vec<Message> },
+    /// A part of a snapshot has arrived from the leader of `term`.
+    SnapshotArrives { peer: NodeId, term: Term },
+    /// All of it has, and is on disk. The peer is told whether it is done.
+    SnapshotArrived {
+        peer: NodeId,
+        term: Term,
+        stored: Box<Stored>,
+        store: Box<Store>,
+        taken: oneshot::Sender<()>,
+    },
+    /// A snapshot for a peer was sent up to this entry, or not sent.
+    SnapshotSent { peer: NodeId, last: Option<Index> },
 }
 
 /// The sending ends of the two streams to a peer.

@@ -28,6 +28,8 @@ pub struct WalOptions {
     pub align_bytes: u32,
     /// A group is closed when it has grown beyond this.
     pub group_bytes_max: usize,
+    /// Nobody else has a copy of what is in this log: damage to it is refused instead of outlived.
+    pub only_copy: bool,
     /// **A planted bug**, see `WalThread`: acknowledge at once and write later.
     #[cfg(feature = "mutants")]
     pub ack_before_durable: bool,
@@ -41,6 +43,7 @@ impl WalOptions {
             segment_bytes: 16 << 20,
             align_bytes: 4096,
             group_bytes_max: 4 << 20,
+            only_copy: false,
             #[cfg(feature = "mutants")]
             ack_before_durable: false,
         }
@@ -133,9 +136,26 @@ impl Wal {
         snapshot: Position,
     ) -> Result<(Wal, Recovered, RecoveryInfo), WalError> {
         options.check()?;
+        let lock = Wal::lock(&*disk, dir)?;
+        Wal::open_locked(disk, dir, options, snapshot, lock)
+    }
+
+    /// Takes the lock of the log in `dir`, which is created if need be, for [`Wal::open_locked`].
+    pub fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, WalError> {
         disk.create_dir_all(dir)
             .map_err(|source| WalError::io("create the directory", dir, source))?;
-        let lock = take_lock(&*disk, dir)?;
+        take_lock(disk, dir)
+    }
+
+    /// [`Wal::open`] for whoever has the lock already.
+    pub fn open_locked(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: WalOptions,
+        snapshot: Position,
+        lock: Box<dyn DiskLock>,
+    ) -> Result<(Wal, Recovered, RecoveryInfo), WalError> {
+        options.check()?;
         let scan = match recover::scan(&*disk, dir, &options)? {
             Some(mut scan) => {
                 scan.clean(&*disk, dir, &options)?;

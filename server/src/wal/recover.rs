@@ -564,7 +564,7 @@ impl Scanner<'_> {
                 };
                 let mut damage = self.corruption(&stop.path, stop.offset as u64, own, what.to_owned());
                 damage.index_last = damage.index_last.max(known(later.index_last));
-                let Some(bounds) = self.bounds(stop) else {
+                let Some(bounds) = self.bounds(stop).filter(|_| !self.options.only_copy) else {
                     return Err(WalError::Corrupt(Box::new(damage)));
                 };
                 damage.index_last = known(bounds.end.index);

@@ -1,0 +1,224 @@
+//! Finding the nodes, and among them the leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::Duration;
+
+use proto::metadata;
+use proto::raft::admin_service_client::AdminServiceClient;
+use proto::raft::key_value_service_client::KeyValueServiceClient;
+use proto::raft::state_service_client::StateServiceClient;
+use proto::raft::{
+    DumpStateRequest, DumpStateResponse, GetClusterStatusRequest, GetClusterStatusResponse,
+    TakeSnapshotRequest, TakeSnapshotResponse,
+};
+use tokio::time::{Instant, sleep};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+
+/// One node may take so long to answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The wait before asking again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CtlError {
+    #[error("{0}")]
+    Usage(String),
+    #[error("{}{}", .0.message(), unknown(.0))]
+    Refused(Box<Status>),
+    #[error("none of the nodes can be reached: {0}")]
+    Unreachable(String),
+}
+
+/// The addition for a change that may have happened all the same.
+fn unknown(status: &Status) -> &'static str {
+    match outcome(status) {
+        Some(metadata::NOT_EXECUTED) => "",
+        _ => " (it may have happened all the same: look with `server ctl member list`)",
+    }
+}
+
+fn outcome(status: &Status) -> Option<&str> {
+    status.metadata().get(metadata::OUTCOME)?.to_str().ok()
+}
+
+impl CtlError {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            CtlError::Usage(_) => 2,
+            CtlError::Refused(_) => 1,
+            CtlError::Unreachable(_) => 5,
+        }
+    }
+}
+
+/// A cluster, known by some of its nodes.
+pub(super) struct Client {
+    endpoints: Vec<String>,
+    token: Option<String>,
+    timeout: Duration,
+}
+
+impl Client {
+    pub(super) fn new(endpoints: Vec<String>, token: Option<String>, timeout: Duration) -> Client {
+        Client {
+            endpoints,
+            token,
+            timeout,
+        }
+    }
+
+    /// What every node that can be found says of itself, by address; or why it says nothing.
+    pub(super) async fn status_of_all(
+        &self,
+    ) -> Result<BTreeMap<String, Result<GetClusterStatusResponse, String>>, CtlError> {
+        let mut found: BTreeMap<String, Result<GetClusterStatusResponse, String>> = BTreeMap::new();
+        let mut names = BTreeSet::new();
+        let mut to_ask = self.endpoints.clone();
+        while let Some(address) = to_ask.pop() {
+            if found.contains_key(&address) {
+                continue;
+            }
+            let status = status(&address).await;
+            if let Ok(status) = &status {
+                let name = status.header.clone().unwrap_or_default().node_id;
+                // The same node by another of its addresses.
+                if !names.insert(name) {
+                    continue;
+                }
+                let peers = status.peers.iter().filter(|peer| !names.contains(&peer.node_id));
+                to_ask.extend(peers.map(|peer| peer.address.clone()));
+            }
+            found.insert(address, status);
+        }
+        match found.values().any(Result::is_ok) {
+            true => Ok(found),
+            false => {
+                let why = found
+                    .into_iter()
+                    .map(|(address, why)| format!("{address}: {}", why.unwrap_err()));
+                Err(CtlError::Unreachable(why.collect::<Vec<_>>().join("; ")))
+            }
+        }
+    }
+
+    /// Everything that the first node knows.
+    pub(super) async fn dump(&self, request: DumpStateRequest) -> Result<DumpStateResponse, CtlError> {
+        let channel = self.first().await?;
+        let answer = StateServiceClient::new(channel).dump_state(request).await;
+        answer.map(Response::into_inner).map_err(refused)
+    }
+
+    /// A snapshot on the first node.
+    pub(super) async fn take_snapshot(
+        &self,
+        request: TakeSnapshotRequest,
+    ) -> Result<TakeSnapshotResponse, CtlError> {
+        let channel = self.first().await?;
+        let request = self.authorised(request)?;
+        let answer = AdminServiceClient::new(channel).take_snapshot(request).await;
+        answer.map(Response::into_inner).map_err(refused)
+    }
+
+    async fn first(&self) -> Result<Channel, CtlError> {
+        let address = &self.endpoints[0];
+        connect(address)
+            .await
+            .map_err(|why| CtlError::Unreachable(format!("{address}: {why}")))
+    }
+
+    /// Does something on the leader: asks around, follows hints, and tries again as long as nothing has happened and there
+    /// is time.
+    pub(super) async fn on_leader<Q, A, F>(
+        &self,
+        request: &Q,
+        call: impl Fn(AdminServiceClient<Channel>, Request<Q>) -> F,
+    ) -> Result<A, CtlError>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let until = Instant::now() + self.timeout;
+        let mut around = self.endpoints.iter().cycle();
+        let mut hint: Option<String> = None;
+        let mut why_not = BTreeMap::new();
+        let mut refusal = None;
+        while Instant::now() < until {
+            let hinted = hint.is_some();
+            let next = around.next().expect("clap demands an endpoint");
+            let address = hint.take().unwrap_or_else(|| next.clone());
+            let channel = match connect(&address).await {
+                Ok(channel) => channel,
+                Err(why) => {
+                    why_not.insert(address, why);
+                    sleep(RETRY_AFTER).await;
+                    continue;
+                }
+            };
+            let mut asked = self.authorised(request.clone())?;
+            asked.set_timeout(until.saturating_duration_since(Instant::now()));
+            let status = match call(AdminServiceClient::new(channel), asked).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
+            };
+            let leader = status.metadata().get(metadata::LEADER_ADDRESS);
+            hint = leader.and_then(|leader| leader.to_str().ok()).map(str::to_owned);
+            let nothing_happened = outcome(&status) == Some(metadata::NOT_EXECUTED);
+            let passes = hint.is_some() || status.metadata().contains_key(metadata::LEADER_ID);
+            if !nothing_happened || !(passes || status.code() == Code::Unavailable) {
+                return Err(refused(status));
+            }
+            refusal = Some(status);
+            if hint.is_none() || hinted {
+                sleep(RETRY_AFTER).await;
+            }
+        }
+        match refusal {
+            Some(status) => Err(refused(status)),
+            None => {
+                let why = why_not
+                    .into_iter()
+                    .map(|(address, why)| format!("{address}: {why}"));
+                Err(CtlError::Unreachable(why.collect::<Vec<_>>().join("; ")))
+            }
+        }
+    }
+
+    fn authorised<Q>(&self, request: Q) -> Result<Request<Q>, CtlError> {
+        let mut request = Request::new(request);
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {token}").parse();
+            let value = value
+                .map_err(|_| CtlError::Usage("the token holds characters that cannot be sent".to_owned()))?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+fn refused(status: Status) -> CtlError {
+    CtlError::Refused(Box::new(status))
+}
+
+async fn connect(address: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+    connected.map_err(|error| {
+        let causes = crate::run::causes(&error);
+        format!("{error}{causes}")
+    })
+}
+
+async fn status(address: &str) -> Result<GetClusterStatusResponse, String> {
+    let channel = connect(address).await?;
+    let mut request = Request::new(GetClusterStatusRequest {});
+    request.set_timeout(CONNECT_TIMEOUT);
+    let answer = KeyValueServiceClient::new(channel)
+        .get_cluster_status(request)
+        .await;
+    answer
+        .map(Response::into_inner)
+        .map_err(|status| status.message().to_owned())
+}

@@ -1,0 +1,221 @@
+//! `server ctl`: looks at a running cluster and changes it. Follows the leader by itself.
+//!
+//! Exit codes: 0 done, 1 the cluster refused or did not do it in time, 2 bad flags, 5 nobody could be reached.
+
+mod client;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use proto::raft::{
+    AddMemberRequest, DumpStateRequest, GetMembershipRequest, PromoteMemberRequest, RemoveMemberRequest,
+    TakeSnapshotRequest, TransferLeadershipRequest,
+};
+use serde_json::json;
+
+use crate::config::PeerAddress;
+use client::{Client, CtlError};
+
+/// Look at a running cluster, or change it.
+#[derive(Debug, Args)]
+pub(crate) struct CtlArgs {
+    /// Nodes to ask, separated by commas; those that they know are found from there.
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        default_value = "localhost:50051"
+    )]
+    endpoint: Vec<PeerAddress>,
+
+    /// The token of the cluster, for nodes that were started with --admin-token-file.
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// How long to keep trying.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every node: role, term, how far it has come, and what is wrong with it.
+    Status,
+    /// Show or change who belongs to the cluster.
+    #[command(subcommand)]
+    Member(Member),
+    /// Hand leadership over to a node, or to the one that has come furthest.
+    Transfer {
+        /// Its name.
+        node: Option<String>,
+    },
+    /// Take a snapshot on the first node of --endpoint, and shorten its log.
+    Snapshot,
+    /// Print everything that the first node of --endpoint knows of its log and its state, as JSON.
+    Dump {
+        /// Also the digest of the state as of this index, if it is not too long ago.
+        #[arg(long, value_name = "INDEX", default_value_t = 0)]
+        digest_at: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Member {
+    /// Show the configuration in the leader's log.
+    List,
+    /// Add a node, started with --join, as a learner: it receives everything and does not vote.
+    Add {
+        /// Its name.
+        node: String,
+        /// Where the other nodes and clients reach it.
+        address: PeerAddress,
+    },
+    /// Give a learner that has caught up a vote.
+    Promote {
+        /// Its name.
+        node: String,
+    },
+    /// Remove a node, be it the leader. Its name cannot be used again.
+    Remove {
+        /// Its name.
+        node: String,
+    },
+}
+
+/// Does what was asked and says how it went.
+pub(crate) fn run(args: CtlArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}");
+            return ExitCode::from(5);
+        }
+    };
+    match runtime.block_on(act(args)) {
+        Ok(text) => {
+            // A closed pipe is the reader's business.
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn act(args: CtlArgs) -> Result<String, CtlError> {
+    let token = args
+        .token_file
+        .as_deref()
+        .map(crate::grpc::read_token)
+        .transpose();
+    let token = token.map_err(CtlError::Usage)?;
+    let endpoints = args
+        .endpoint
+        .iter()
+        .map(|endpoint| endpoint.address.clone())
+        .collect();
+    let mut client = Client::new(endpoints, token, args.timeout);
+    let json = args.json;
+    match args.command {
+        Command::Status => {
+            let nodes = client.status_of_all().await?;
+            Ok(if json {
+                show::status_json(&nodes)
+            } else {
+                show::status(&nodes)
+            })
+        }
+        Command::Dump { digest_at } => {
+            let request = DumpStateRequest {
+                digest_index: digest_at,
+            };
+            let dump = client.dump(request).await?;
+            Ok(show::dump_json(&dump))
+        }
+        Command::Snapshot => {
+            let taken = client.take_snapshot(TakeSnapshotRequest {}).await?;
+            let node = taken.header.unwrap_or_default().node_id;
+            let (index, bytes) = (taken.last_index, taken.bytes);
+            Ok(match json {
+                true => json!({"node_id": node, "last_index": index, "last_term": taken.last_term, "bytes": bytes})
+                    .to_string(),
+                false => format!("{node} has a snapshot up to index {index}, {bytes} bytes"),
+            })
+        }
+        Command::Transfer { node } => {
+            let node_id = node.unwrap_or_default();
+            let request = TransferLeadershipRequest { node_id };
+            let done = client.on_leader(&request, |mut admin, request| async move {
+                admin.transfer_leadership(request).await
+            });
+            let term = done.await?.header.unwrap_or_default().term;
+            Ok(match json {
+                true => json!({"term": term}).to_string(),
+                false => format!("another node leads now, in term {term}"),
+            })
+        }
+        Command::Member(member) => change_member(&mut client, member, json).await,
+    }
+}
+
+async fn change_member(client: &mut Client, member: Member, json: bool) -> Result<String, CtlError> {
+    let (changed, what) = match member {
+        Member::List => {
+            let request = GetMembershipRequest {};
+            let found = client.on_leader(&request, |mut admin, request| async move {
+                admin.get_membership(request).await
+            });
+            let found = found.await?;
+            return Ok(if json {
+                show::members_json(&found)
+            } else {
+                show::members(&found)
+            });
+        }
+        Member::Add { node, address } => {
+            let what = format!("{node} is a learner now; promote it when it has caught up");
+            let request = AddMemberRequest {
+                node_id: node,
+                address: address.address,
+            };
+            let done = client.on_leader(&request, |mut admin, request| async move {
+                admin.add_member(request).await
+            });
+            (done.await?, what)
+        }
+        Member::Promote { node } => {
+            let what = format!("{node} votes now");
+            let request = PromoteMemberRequest { node_id: node };
+            let done = client.on_leader(&request, |mut admin, request| async move {
+                admin.promote_member(request).await
+            });
+            (done.await?, what)
+        }
+        Member::Remove { node } => {
+            let what = format!("{node} is removed; stop it");
+            let request = RemoveMemberRequest { node_id: node };
+            let done = client.on_leader(&request, |mut admin, request| async move {
+                admin.remove_member(request).await
+            });
+            (done.await?, what)
+        }
+    };
+    Ok(match json {
+        true => json!({"index": changed.index}).to_string(),
+        false => format!("{what} (configuration at index {})", changed.index),
+    })
+}

@@ -1,0 +1,293 @@
+//! `raft.AdminService`: changing the cluster while it runs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use proto::raft::admin_service_server::AdminService;
+use proto::raft::{
+    AddMemberRequest, ClusterMember, GetMembershipRequest, GetMembershipResponse, MembershipChanged,
+    PromoteMemberRequest, RemoveMemberRequest, TakeSnapshotRequest, TakeSnapshotResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse,
+};
+use tonic::{Code, Request, Response, Status};
+
+use super::key_value::header;
+use super::refusal::{not_executed, refusal};
+use crate::config::{Args, NodeName};
+use crate::node::{Admin, AdminDone, Handle};
+
+/// Who may change the cluster.
+pub(crate) enum AdminAccess {
+    /// Whoever reaches the node.
+    Open,
+    /// Whoever knows the token.
+    Token(String),
+    /// Nobody: the node can be reached from elsewhere, and no token was given.
+    Closed,
+}
+
+impl AdminAccess {
+    /// What the flags say; why not if they make no sense.
+    pub(crate) fn new(args: &Args) -> Result<AdminAccess, String> {
+        match &args.admin_token_file {
+            Some(file) => read_token(file).map(AdminAccess::Token),
+            None if args.listen.is_loopback() => Ok(AdminAccess::Open),
+            None => Ok(AdminAccess::Closed),
+        }
+    }
+
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let token = match self {
+            AdminAccess::Open => return Ok(()),
+            AdminAccess::Token(token) => token,
+            AdminAccess::Closed => {
+                let text = "this node can be reached from other machines and was started without --admin-token-file, so \
+                            it takes no calls that change the cluster";
+                return Err(not_executed(Code::PermissionDenied, text));
+            }
+        };
+        let given = request
+            .metadata()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        match given {
+            Some(given) if same(given, token) => Ok(()),
+            Some(_) => Err(not_executed(
+                Code::PermissionDenied,
+                "the token is not the one of this node",
+            )),
+            None => {
+                let text = "this call needs the metadata `authorization: Bearer <token>`";
+                Err(not_executed(Code::Unauthenticated, text))
+            }
+        }
+    }
+}
+
+/// Reads the token; nobody but the owner and the group may.
+pub(crate) fn read_token(file: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("cannot read the token in {}: {error}", file.display());
+    let mode = fs::metadata(file).map_err(failed)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(format!(
+            "everybody may read the token in {}; `chmod 600` it",
+            file.display()
+        ));
+    }
+    let text = fs::read_to_string(file).map_err(failed)?;
+    let token = text.trim();
+    let sensible = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    match sensible {
+        true => Ok(token.to_owned()),
+        false => Err(format!(
+            "{} holds no token: one line of visible ASCII characters",
+            file.display()
+        )),
+    }
+}
+
+/// Compares in the same time wherever the two differ.
+fn same(given: &str, token: &str) -> bool {
+    let bytes = given.bytes().zip(token.bytes());
+    let differences = bytes.fold(0, |differences, (one, other)| differences | (one ^ other));
+    given.len() == token.len() && differences == 0
+}
+
+/// `raft.AdminService`, served by one node.
+pub(crate) struct Admins {
+    node: Handle,
+    node_id: Arc<str>,
+    access: AdminAccess,
+}
+
+impl Admins {
+    pub(crate) fn new(node: Handle, node_id: &str, access: AdminAccess) -> Admins {
+        Admins {
+            node,
+            node_id: node_id.into(),
+            access,
+        }
+    }
+
+    async fn change(&self, admin: Admin) -> Result<Response<MembershipChanged>, Status> {
+        match self.node.admin(admin).await.map_err(refusal)? {
+            AdminDone::Changed { index, term } => Ok(Response::new(MembershipChanged {
+                header: header(&self.node_id, term),
+                index,
+            })),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(done: &AdminDone) -> Status {
+    Status::internal(format!("the node did something else than it was asked: {done:?}"))
+}
+
+fn check_name(name: &str) -> Result<String, Status> {
+    let parsed = name.parse::<NodeName>();
+    parsed
+        .map(|name| name.0)
+        .map_err(|why| not_executed(Code::InvalidArgument, &why))
+}
+
+#[tonic::async_trait]
+impl AdminService for Admins {
+    async fn get_membership(
+        &self,
+        request: Request<GetMembershipRequest>,
+    ) -> Result<Response<GetMembershipResponse>, Status> {
+        self.access.check(&request)?;
+        let membership = self
+            .node
+            .membership()
+            .await
+            .and_then(|found| found)
+            .map_err(refusal)?;
+        let members = membership.members.into_iter().map(|member| ClusterMember {
+            node_id: member.name,
+            address: member.address,
+            role: member.role.into(),
+            match_index: member.matched,
+            connected: member.connected,
+        });
+        Ok(Response::new(GetMembershipResponse {
+            header: header(&self.node_id, membership.term),
+            index: membership.index,
+            committed: membership.committed,
+            joint: membership.joint,
+            members: members.collect(),
+            removed: membership.removed,
+        }))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<AddMemberRequest>,
+    ) -> Result<Response<MembershipChanged>, Status> {
+        self.access.check(&request)?;
+        let AddMemberRequest { node_id, address } = request.into_inner();
+        let name = check_name(&node_id)?;
+        self.change(Admin::AddMember { name, address }).await
+    }
+
+    async fn promote_member(
+        &self,
+        request: Request<PromoteMemberRequest>,
+    ) -> Result<Response<MembershipChanged>, Status> {
+        self.access.check(&request)?;
+        let name = check_name(&request.into_inner().node_id)?;
+        self.change(Admin::Promote { name }).await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<RemoveMemberRequest>,
+    ) -> Result<Response<MembershipChanged>, Status> {
+        self.access.check(&request)?;
+        let name = check_name(&request.into_inner().node_id)?;
+        self.change(Admin::Remove { name }).await
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<TransferLeadershipRequest>,
+    ) -> Result<Response<TransferLeadershipResponse>, Status> {
+        self.access.check(&request)?;
+        let name = request.into_inner().node_id;
+        let name = match name.is_empty() {
+            true => None,
+            false => Some(check_name(&name)?),
+        };
+        match self.node.admin(Admin::Transfer { name }).await.map_err(refusal)? {
+            AdminDone::Transferred { term } => Ok(Response::new(TransferLeadershipResponse {
+                header: header(&self.node_id, term),
+            })),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn take_snapshot(
+        &self,
+        request: Request<TakeSnapshotRequest>,
+    ) -> Result<Response<TakeSnapshotResponse>, Status> {
+        self.access.check(&request)?;
+        match self.node.admin(Admin::Snapshot).await.map_err(refusal)? {
+            AdminDone::Snapshot { last, bytes } => Ok(Response::new(TakeSnapshotResponse {
+                header: header(&self.node_id, last.term),
+                last_index: last.index,
+                last_term: last.term,
+                bytes,
+            })),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_compared_whole() {
+        assert!(same("secret", "secret"));
+        for wrong in ["", "secre", "secrets", "Secret", "tecret"] {
+            assert!(!same(wrong, "secret"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_everybody_can_read_or_nobody_can_type_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let write = |text: &str, mode| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            read_token(&file)
+        };
+        assert_eq!(write("secret\n", 0o600), Ok("secret".to_owned()));
+        assert!(write("secret\n", 0o644).unwrap_err().contains("chmod 600"));
+        for text in ["", "\n", "two words", "gr\u{fc}n"] {
+            assert!(
+                write(text, 0o600).unwrap_err().contains("holds no token"),
+                "{text:?}"
+            );
+        }
+        assert!(
+            read_token(&dir.path().join("none"))
+                .unwrap_err()
+                .contains("cannot read")
+        );
+    }
+
+    #[test]
+    fn every_kind_of_access_is_checked() {
+        let request = |authorization: Option<&str>| {
+            let mut request = Request::new(());
+            if let Some(value) = authorization {
+                request
+                    .metadata_mut()
+                    .insert("authorization", value.parse().unwrap());
+            }
+            request
+        };
+        let token = AdminAccess::Token("secret".to_owned());
+        let code =
+            |access: &AdminAccess, value| access.check(&request(value)).map_err(|status| status.code());
+        assert_eq!(code(&AdminAccess::Open, None), Ok(()));
+        assert_eq!(
+            code(&AdminAccess::Closed, Some("Bearer secret")),
+            Err(Code::PermissionDenied)
+        );
+        assert_eq!(code(&token, Some("Bearer secret")), Ok(()));
+        assert_eq!(code(&token, Some("Bearer wrong")), Err(Code::PermissionDenied));
+        for value in [None, Some("secret"), Some("Basic secret")] {
+            assert_eq!(code(&token, value), Err(Code::Unauthenticated));
+        }
+    }
+}

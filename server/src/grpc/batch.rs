@@ -1,0 +1,238 @@
+//! Many operations on one stream. What arrives in one message goes to the node as one request, and what the node has done
+//! since the last message leaves in one message.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use proto::raft::{BatchRequest, BatchResponse, Operation, OperationResult, ResponseHeader, operation};
+use proto::storage::{Command, CompareAndSwap, Delete, Put, command::Kind};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::key_value::{found_key, header, stamp_to_storage};
+use super::refusal::{check_key, check_value, not_executed, operation_error, refusal, session_refusal};
+use crate::kv::Reply;
+use crate::node::{Answer, Answered, ClientRequest, Failure, Handle, Query, ReadRequest, Responder};
+use crate::raft::Term;
+
+/// Operations of one stream that may be under way; it is not read further until some are done.
+const UNDER_WAY_MAX: usize = 4096;
+/// Operations in one message.
+const OPERATIONS_MAX: usize = 1024;
+/// Messages that wait for the client to read them.
+const RESPONSES_MAX: usize = 16;
+
+type Outcome = (u64, Result<Answer<Answered>, Failure>);
+
+/// Serves one stream until its client has nothing more to ask and has every answer, or has gone.
+pub(super) fn serve(
+    node: Handle,
+    node_id: Arc<str>,
+    requests: Streaming<BatchRequest>,
+) -> ReceiverStream<Result<BatchResponse, Status>> {
+    let (responses, answers) = mpsc::channel(RESPONSES_MAX);
+    let (results, done) = mpsc::unbounded_channel();
+    let stream = Stream {
+        node,
+        node_id,
+        results,
+        under_way: HashSet::new(),
+        term: None,
+    };
+    tokio::spawn(stream.run(requests, done, responses));
+    ReceiverStream::new(answers)
+}
+
+struct Stream {
+    node: Handle,
+    node_id: Arc<str>,
+    results: mpsc::UnboundedSender<Outcome>,
+    /// Numbers of operations without an answer.
+    under_way: HashSet<u64>,
+    /// The term that the client was told last.
+    term: Option<Term>,
+}
+
+impl Stream {
+    async fn run(
+        mut self,
+        mut requests: Streaming<BatchRequest>,
+        mut done: mpsc::UnboundedReceiver<Outcome>,
+        responses: mpsc::Sender<Result<BatchResponse, Status>>,
+    ) {
+        let (mut open, mut outcomes) = (true, Vec::new());
+        while open || !self.under_way.is_empty() {
+            let room = open && self.under_way.len() + OPERATIONS_MAX <= UNDER_WAY_MAX;
+            let response = tokio::select! {
+                count = done.recv_many(&mut outcomes, UNDER_WAY_MAX), if !self.under_way.is_empty() => {
+                    debug_assert!(count > 0, "this stream holds a sender itself");
+                    Ok(self.collect(outcomes.drain(..)))
+                }
+                request = requests.message(), if room => match request {
+                    Ok(Some(request)) => match self.submit(request.operations) {
+                        Ok(refused) if refused.is_empty() => continue,
+                        Ok(refused) => Ok(self.response(refused)),
+                        Err(status) => Err(status),
+                    },
+                    Ok(None) => {
+                        open = false;
+                        continue;
+                    }
+                    // The client has gone.
+                    Err(_) => return,
+                },
+            };
+            let ends = response.is_err();
+            if responses.send(response).await.is_err() || ends {
+                return;
+            }
+        }
+    }
+
+    /// Hands the operations of one message to the node. Returns the results of those that are not even begun.
+    fn submit(&mut self, operations: Vec<Operation>) -> Result<Vec<OperationResult>, Status> {
+        if operations.len() > OPERATIONS_MAX {
+            let text = format!(
+                "a batch has at most {OPERATIONS_MAX} operations, not {}",
+                operations.len()
+            );
+            return Err(not_executed(Code::InvalidArgument, &text));
+        }
+        let (mut begun, mut refused) = (Vec::with_capacity(operations.len()), Vec::new());
+        let mut numbers = Vec::with_capacity(operations.len());
+        for operation in operations {
+            let id = operation.id;
+            match self.request(operation) {
+                Ok(request) => {
+                    self.under_way.insert(id);
+                    numbers.push(id);
+                    begun.push(request);
+                }
+                Err(status) => refused.push(failed(id, &status)),
+            }
+        }
+        if let Err(failure) = self.node.batch(begun) {
+            let status = refusal(failure);
+            for id in numbers {
+                self.under_way.remove(&id);
+                refused.push(failed(id, &status));
+            }
+        }
+        Ok(refused)
+    }
+
+    fn request(&self, operation: Operation) -> Result<ClientRequest, Status> {
+        let Operation { id, kind, session } = operation;
+        if self.under_way.contains(&id) {
+            let text = format!("operation {id} of this stream is not done yet; choose another id");
+            return Err(not_executed(Code::InvalidArgument, &text));
+        }
+        let reply = Responder::Batch(id, self.results.clone());
+        let kind = kind.ok_or_else(|| not_executed(Code::InvalidArgument, "the operation says nothing"))?;
+        let command = match kind {
+            operation::Kind::Get(get) => {
+                check_key(&get.key)?;
+                return Ok(ClientRequest::Read(ReadRequest {
+                    consistency: get.consistency(),
+                    query: Query::Key(get.key),
+                    deadline: None,
+                    reply,
+                }));
+            }
+            operation::Kind::Put(put) => {
+                check_key(&put.key)?;
+                check_value(&put.value)?;
+                Kind::Put(Put {
+                    key: put.key,
+                    value: put.value,
+                })
+            }
+            operation::Kind::Delete(delete) => {
+                check_key(&delete.key)?;
+                Kind::Delete(Delete { key: delete.key })
+            }
+            operation::Kind::CompareAndSwap(swap) => {
+                check_key(&swap.key)?;
+                check_value(&swap.value)?;
+                Kind::CompareAndSwap(CompareAndSwap {
+                    key: swap.key,
+                    expected: swap.expected,
+                    value: swap.value,
+                })
+            }
+        };
+        Ok(ClientRequest::Write {
+            command: Command {
+                kind: Some(command),
+                stamp: session.map(stamp_to_storage),
+            },
+            deadline: None,
+            reply,
+        })
+    }
+
+    fn collect(&mut self, outcomes: impl Iterator<Item = Outcome>) -> BatchResponse {
+        let mut term = None;
+        let results = outcomes.map(|(id, outcome)| {
+            self.under_way.remove(&id);
+            let found = outcome.map_err(refusal).and_then(|answer| {
+                term = Some(answer.term);
+                result(id, answer.value)
+            });
+            found.unwrap_or_else(|status| failed(id, &status))
+        });
+        let results = results.collect();
+        let mut response = self.response(results);
+        if term.is_some() && term != self.term {
+            self.term = term;
+            response.header = self.header();
+        }
+        response
+    }
+
+    fn response(&self, results: Vec<OperationResult>) -> BatchResponse {
+        BatchResponse {
+            header: None,
+            results,
+        }
+    }
+
+    fn header(&self) -> Option<ResponseHeader> {
+        header(&self.node_id, self.term?)
+    }
+}
+
+fn failed(id: u64, status: &Status) -> OperationResult {
+    OperationResult {
+        id,
+        error: Some(operation_error(status)),
+        ..OperationResult::default()
+    }
+}
+
+fn result(id: u64, answered: Answered) -> Result<OperationResult, Status> {
+    let (index, done, value) = match answered {
+        Answered::Found(found) => {
+            let version = found_key(found.read)?;
+            (version.index, version.value.is_some(), version.value)
+        }
+        Answered::Applied(applied) => {
+            if let Some(status) = session_refusal(&applied.reply) {
+                return Err(status);
+            }
+            match applied.reply {
+                Reply::Delete { existed } => (applied.index, existed, None),
+                Reply::NotSwapped(version) => (version.index, false, version.value),
+                _ => (applied.index, true, None),
+            }
+        }
+    };
+    Ok(OperationResult {
+        id,
+        index,
+        done,
+        value,
+        error: None,
+    })
+}

@@ -1,0 +1,229 @@
+//! A node's snapshots: when to take one, who gets one, and what comes of one that arrives.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::admin::{AdminDone, Reply};
+use super::driver::Driver;
+use super::requests::Failure;
+use crate::kv::Store;
+use crate::raft::{Index, NodeId, Position, SnapshotMeta, Term};
+use crate::snapshot::{SnapshotDir, SnapshotError, Stored};
+use crate::transport::{LinkEvent, send_snapshot};
+
+/// After a snapshot could not be written, the next one is tried so much later.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a node needs to keep snapshots.
+pub(crate) struct Keeping {
+    pub(crate) dir: SnapshotDir,
+    /// The newest on disk.
+    pub(crate) newest: Option<Stored>,
+    /// One is taken when so many entries were applied since the last.
+    pub(crate) entries: u64,
+    /// So many entries before a snapshot stay in the log, for followers that lag a little.
+    pub(crate) trailing: u64,
+    /// Bytes a second at which one is sent; 0: as fast as it goes.
+    pub(crate) rate: u64,
+    /// Tells the node how sending ended.
+    pub(crate) events: mpsc::Sender<LinkEvent>,
+    taking: Option<oneshot::Receiver<Result<Stored, SnapshotError>>>,
+    wanted: Vec<Reply>,
+    not_before: Option<Instant>,
+    sending: BTreeSet<NodeId>,
+    /// Entries up to here may go from the log on disk, once it has been told so.
+    release: Option<Index>,
+}
+
+impl Keeping {
+    pub(crate) fn new(
+        dir: SnapshotDir,
+        newest: Option<Stored>,
+        (entries, trailing, rate): (u64, u64, u64),
+        events: mpsc::Sender<LinkEvent>,
+    ) -> Keeping {
+        Keeping {
+            dir,
+            newest,
+            entries,
+            trailing,
+            rate,
+            events,
+            taking: None,
+            wanted: Vec::new(),
+            not_before: None,
+            sending: BTreeSet::new(),
+            release: None,
+        }
+    }
+
+    /// Where the newest snapshot ends.
+    pub(super) fn newest(&self) -> Position {
+        self.newest
+            .as_ref()
+            .map_or(Position::default(), |newest| newest.meta.last)
+    }
+
+    /// The log may let go of everything up to here; said once.
+    pub(super) fn take_release(&mut self) -> Option<Index> {
+        self.release.take()
+    }
+
+    /// Somebody wants a snapshot now.
+    pub(super) fn want(&mut self, reply: Reply) {
+        self.wanted.push(reply);
+    }
+
+    fn done(&mut self, outcome: &Result<Stored, SnapshotError>) {
+        let answer = match outcome {
+            Ok(stored) => Ok(AdminDone::Snapshot {
+                last: stored.meta.last,
+                bytes: stored.bytes,
+            }),
+            Err(error) => Err(Failure::Failed(format!(
+                "the snapshot could not be written: {error}{}",
+                crate::run::causes(error)
+            ))),
+        };
+        self.wanted
+            .drain(..)
+            .for_each(|reply| drop(reply.send(answer.clone())));
+    }
+}
+
+impl Driver {
+    /// Begins a snapshot if it is time for one, and takes in one that is done.
+    pub(super) fn keep_snapshots(&mut self) {
+        self.finish_taking();
+        let applied = self.store.applied();
+        let keeping = &mut self.keeping;
+        let newest = keeping.newest();
+        let behind = applied.saturating_sub(newest.index);
+        if behind == 0 && !keeping.wanted.is_empty() && keeping.taking.is_none() {
+            // There is nothing newer to write.
+            let stored = keeping.newest.clone().map(Ok);
+            let nothing = || {
+                Err(SnapshotError::Disk {
+                    action: "write a snapshot of nothing to",
+                    path: PathBuf::from("an empty store"),
+                    source: std::io::ErrorKind::NotFound.into(),
+                })
+            };
+            let outcome = stored.unwrap_or_else(nothing);
+            return keeping.done(&outcome);
+        }
+        let patient = keeping.not_before.is_some_and(|when| Instant::now() < when);
+        let due = behind >= keeping.entries.max(1) && !patient;
+        if keeping.taking.is_some() || behind == 0 || !(due || !keeping.wanted.is_empty()) {
+            return;
+        }
+        let core = &self.parts.core;
+        let Some(term) = core.term_at(applied) else { return };
+        let meta = SnapshotMeta {
+            last: Position { term, index: applied },
+            configuration: core.configuration_at(applied).cloned(),
+        };
+        let Some(frozen) = self.store.freeze() else { return };
+        let (done, taking) = oneshot::channel();
+        let dir = keeping.dir.clone();
+        // A thread of its own: it may take long, and must not hold up the end of the process.
+        let spawned = std::thread::Builder::new()
+            .name("snapshot".to_owned())
+            .spawn(move || {
+                let outcome = dir.write(&frozen, meta);
+                drop(frozen);
+                // A node that has stopped needs no news.
+                let _ = done.send(outcome);
+            });
+        match spawned {
+            Ok(_) => keeping.taking = Some(taking),
+            Err(error) => tracing::warn!("cannot start a thread for a snapshot: {error}"),
+        }
+    }
+
+    fn finish_taking(&mut self) {
+        let outcome = match self.keeping.taking.as_mut().map(oneshot::Receiver::try_recv) {
+            None | Some(Err(oneshot::error::TryRecvError::Empty)) => return,
+            Some(Ok(outcome)) => Some(outcome),
+            // It panicked, and said why.
+            Some(Err(oneshot::error::TryRecvError::Closed)) => None,
+        };
+        self.keeping.taking = None;
+        self.store.thaw();
+        let Some(outcome) = outcome else { return };
+        self.keeping.done(&outcome);
+        match outcome {
+            Ok(stored) => {
+                tracing::info!(
+                    index = stored.meta.last.index,
+                    bytes = stored.bytes,
+                    "snapshot taken"
+                );
+                self.keeping.not_before = None;
+                // A later one may have arrived from the leader meanwhile.
+                if stored.meta.last.index > self.keeping.newest().index {
+                    let last = stored.meta.last;
+                    self.keeping.newest = Some(stored);
+                    let keep_from = last.index.saturating_sub(self.keeping.trailing);
+                    self.parts.core.compact(last, keep_from);
+                    self.keeping.release = Some(self.parts.core.base().index);
+                }
+            }
+            Err(error) => {
+                self.keeping.not_before = Some(Instant::now() + RETRY_AFTER);
+                tracing::warn!("cannot take a snapshot: {error}{}", crate::run::causes(&error));
+            }
+        }
+    }
+
+    /// A peer lacks what only a snapshot holds.
+    pub(super) fn send_newest_snapshot(&mut self, peer: NodeId) {
+        if !self.keeping.sending.insert(peer) {
+            return;
+        }
+        let reader = self
+            .keeping
+            .newest
+            .as_ref()
+            .map(|newest| self.keeping.dir.reader(newest));
+        match reader {
+            Some(Ok(reader)) => {
+                let (term, rate) = (self.parts.core.term(), self.keeping.rate);
+                let (members, events) = (self.parts.members.clone(), self.keeping.events.clone());
+                tokio::spawn(send_snapshot(peer, term, reader, rate, members, events));
+            }
+            unreadable => {
+                if let Some(Err(error)) = unreadable {
+                    tracing::error!(
+                        "cannot send the newest snapshot: {error}{}",
+                        crate::run::causes(&error)
+                    );
+                }
+                self.snapshot_sent(peer, None);
+            }
+        }
+    }
+
+    pub(super) fn snapshot_sent(&mut self, peer: NodeId, last: Option<Index>) {
+        self.keeping.sending.remove(&peer);
+        self.parts.core.snapshot_sent(peer, last);
+    }
+
+    /// A snapshot has arrived and is on disk.
+    pub(super) fn snapshot_arrived(&mut self, peer: NodeId, term: Term, stored: Stored, store: Store) {
+        let last = stored.meta.last;
+        if !self.parts.core.install(peer, term, stored.meta.clone()) {
+            return;
+        }
+        tracing::info!(index = last.index, "snapshot installed");
+        self.store = store;
+        // What waited for entries that the snapshot holds will never see them.
+        self.writes.lose_up_to(last.index, self.parts.core.term());
+        self.keeping.newest = Some(stored);
+        self.keeping.release = Some(last.index);
+    }
+}
