@@ -341,10 +341,9 @@ fn a_node_that_does_not_start_is_a_failure_of_the_surroundings() {
     scratch.wait_until_gone();
 }
 
-#[test]
-fn a_node_that_does_not_come_back_is_the_stores_failure() {
-    let _turn = turn();
-    let scratch = Scratch::new();
+/// Runs a short scenario that kills n1, and changes the first segment of its log before it comes back. Returns the exit
+/// code.
+fn run_with_a_changed_log(scratch: &Scratch, change: impl FnOnce(&mut Vec<u8>)) -> Option<i32> {
     let out = scratch.out().display().to_string();
     let scenario = scratch.folder.path().join("damage.yaml");
     let fault = "  - kill: { target: n1, at: 2s, for: 2s }\nchecks: { converges: 2s, recovers_within: 3s }\n";
@@ -359,22 +358,20 @@ fn a_node_that_does_not_come_back_is_the_stores_failure() {
         .spawn()
         .unwrap();
     wait_for_line(&mut child, "injected: kill n1");
-    let segment = fs::read_dir(scratch.out().join("nodes/n1/data/wal"))
-        .unwrap()
-        .flatten()
-        .find_map(|entry| {
-            entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| name.ends_with("1.seg"))
-                .then(|| entry.path())
-        });
-    let segment = segment.unwrap();
-    // Behind the header of the segment, in frames that were acknowledged long ago.
+    let segment = scratch.out().join("nodes/n1/data/wal/wal-000000000001.seg");
     let mut bytes = fs::read(&segment).unwrap();
-    bytes[2 * 4096 + 100] ^= 0xff;
+    change(&mut bytes);
     fs::write(&segment, bytes).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(3));
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn a_node_that_does_not_come_back_is_the_stores_failure() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    // Nobody can tell what stood in the half that is gone.
+    let code = run_with_a_changed_log(&scratch, |bytes| bytes.truncate(bytes.len() / 2));
+    assert_eq!(code, Some(3));
     let verdict = scratch.verdict();
     let crashes = verdict
         .checks
@@ -383,6 +380,22 @@ fn a_node_that_does_not_come_back_is_the_stores_failure() {
         .unwrap();
     assert_eq!(crashes.status, CheckStatus::Liveness, "{}", crashes.detail);
     assert!(crashes.detail.contains("exit code 6"), "{}", crashes.detail);
+    scratch.wait_until_gone();
+}
+
+#[test]
+fn a_node_whose_log_was_damaged_gets_it_back_from_the_others_and_nobody_notices() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    // Behind the header of the segment, in frames that were acknowledged long ago.
+    let code = run_with_a_changed_log(&scratch, |bytes| bytes[2 * 4096 + 100] ^= 0xff);
+    assert_eq!(code, Some(0));
+    let log = fs::read_to_string(scratch.out().join("nodes/n1/node.log")).unwrap_or_default();
+    let kept = fs::read_dir(scratch.out().join("nodes/n1/data/wal"))
+        .unwrap()
+        .flatten();
+    let kept = kept.filter(|entry| entry.file_name().to_string_lossy().starts_with("damaged-"));
+    assert_eq!(kept.count(), 1, "the damaged file is kept: {log}");
     scratch.wait_until_gone();
 }
 

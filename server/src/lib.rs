@@ -11,13 +11,15 @@
 //!
 //! * [`raft`]: the protocol as a function of events. No clock, no disk, no socket, no `async` in there.
 //! * [`kv`]: the replicated map.
-//! * [`wal`]: what must not be forgotten, on disk before anybody is told; [`disk`] is the little it needs of files.
+//! * [`wal`]: what must not be forgotten, on disk before anybody is told; [`snapshot`]: the state that takes the place of
+//!   the log's beginning; [`disk`] is the little that both need of files.
 //! * `transport`: the links between nodes. `grpc`: the edge towards clients. `node`: the task in the middle.
-//! * [`config`], [`run`], [`cli`]: from flags to a serving node and its exit code.
+//! * [`config`], [`run`], [`cli`]: from flags to a serving node and its exit code. `ctl`: the client that manages a
+//!   cluster.
 //!
-//! What a node promises: an acknowledged write is on the disks of a majority; every answer is linearizable; a refusal
-//! says whether the operation happened. What it does not have yet: snapshots (log and memory grow with every write),
-//! membership changes, sessions.
+//! What a node promises: an acknowledged write is on the disks of a majority; every answer is linearizable unless less
+//! was asked for, and then it says so; a refusal says whether the operation happened; damage on its disk is never taken
+//! for the end of its log, and never changes what the cluster answers.
 
 pub mod cli;
 pub mod config;

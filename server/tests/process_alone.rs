@@ -271,7 +271,6 @@ async fn a_node_survives_what_strangers_say_to_it() {
         incarnation: 1,
         class: StreamClass::Control.into(),
         store_id: 5,
-        ..Default::default()
     };
     assert_eq!(greet(port, None, None).await.code(), Code::InvalidArgument);
     for (wrong, told) in [

@@ -98,7 +98,7 @@ impl Client {
             false => {
                 let why = found
                     .into_iter()
-                    .map(|(address, why)| format!("{address}: {}", why.unwrap_err()));
+                    .filter_map(|(address, found)| Some(format!("{address}: {}", found.err()?)));
                 Err(CtlError::Unreachable(why.collect::<Vec<_>>().join("; ")))
             }
         }

@@ -118,7 +118,8 @@ impl Driver {
         }
         let patient = keeping.not_before.is_some_and(|when| Instant::now() < when);
         let due = behind >= keeping.entries.max(1) && !patient;
-        if keeping.taking.is_some() || behind == 0 || !(due || !keeping.wanted.is_empty()) {
+        let wanted = due || !keeping.wanted.is_empty();
+        if keeping.taking.is_some() || behind == 0 || !wanted {
             return;
         }
         let core = &self.parts.core;

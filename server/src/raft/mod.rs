@@ -15,7 +15,13 @@
 //!   goes the same way.
 //! * **Commit** only by way of an entry of the leader's own term (§5.4.2), of which every leader appends one first.
 //! * **Reads** wait for a majority to confirm, after the read arrived, that the leader still leads, and for the state
-//!   machine to reach the commit index of that moment.
+//!   machine to reach the commit index of that moment; followers ask their leader for that index. A lease does without
+//!   the majority, for those who trust clocks.
+//! * **The log may begin behind a snapshot**; what lies before is committed, so it matches any leader's.
+//! * **A configuration counts as soon as it is in the log**, and no more when it is cut from it (§6). Changes of the right
+//!   to vote go through a joint configuration. Until the log holds a first one, as many nodes vote as each was told.
+//! * **A disk that lost what it acknowledged** is told by its node: it does not campaign and votes for nobody who lacks
+//!   what it may have promised, until a leader has refilled its log.
 //!
 //! Elections ask first (pre-vote), a leader that does not hear from a majority gives up its office (check-quorum),
 //! and nobody helps to depose a leader that is alive. Together they keep a node with a bad link from disturbing the

@@ -15,15 +15,24 @@
 //!
 //! [`Wal::open`] reads everything back and checks it: the checksum of each header, of each payload, the chain from
 //! frame to frame, and that the records make sense one after the other. What a power cut can explain is cut off and
-//! reported; what it cannot explain is an [error](Corruption) that names file, byte, frame and entries, and then nothing
-//! is changed on disk. The rules are one table, in `verdict`.
+//! reported. What it cannot explain is damage; the rules are one table, in `verdict`. Every header stands in its frame
+//! twice and says how far the log went and whom the node had voted for, so damage usually leaves a node that knows
+//! exactly what it may be missing: the good beginning is kept, the damaged files are set aside, and the log goes on from a
+//! checkpoint that holds the suspicion until the node has everything back. If that cannot be known, opening is an
+//! [error](Corruption) that names file, byte, frame and entries, and then nothing is changed on disk.
+//!
+//! Every segment begins with a checkpoint: what has to be known of all the earlier ones, but for their entries. So
+//! [`Wal::release`] can remove them as soon as a snapshot holds what was in them. There is always one segment ahead, so a
+//! full disk is known of while there is still room for votes and for what was accepted; after that the log waits for
+//! space, and fails nobody.
 //!
 //! # What it never does
 //!
 //! - acknowledge what is not synced;
 //! - go on after a failed write or sync: the system may have dropped the data and forgotten the failure, so the log is
 //!   poisoned, says so once, and acknowledges nothing more until it is opened again;
-//! - take a damaged length for the end of the file, or shorten a log that has any sign of having been acknowledged;
+//! - take a damaged length for the end of the file, or shorten in silence a log that has any sign of having been
+//!   acknowledged;
 //! - write before the whole log has been read and understood;
 //! - read a clock to decide anything (it measures how long syncs take).
 //!
@@ -32,12 +41,9 @@
 //! The newest frame has no later frame to vouch for it. If a sector of it is lost as a whole (reads as zeros again: a
 //! disk that lied about a sync, a lost write), that looks like a torn write and the frame is cut off. Single damaged
 //! bytes in it are seen. If its very first sector and all others are lost, it was never there. The same holds for a
-//! whole newest segment that somebody removes together with the prepared one behind it. And a damaged byte in the one
-//! empty sector behind the last frame, or a power cut on a disk that tears *within* a sector, is reported as damage
-//! although nothing was lost: the safe reading. A node recovered from such a disk is what the protocol's majority is
-//! for; trailers in every page would narrow it further.
-//!
-//! Segments are never removed: the log is kept from index 1 on until there are snapshots.
+//! whole newest segment that somebody removes together with the prepared one behind it. And a power cut on a disk that
+//! tears *within* a sector is taken for damage although nothing was lost: the safe reading. A node recovered from such a
+//! disk is what the protocol's majority is for; trailers in every page would narrow it further.
 //!
 //! [`Io`]: crate::raft::Io
 
@@ -48,6 +54,7 @@ mod prepare;
 mod rebuild;
 mod record;
 mod recover;
+mod scanner;
 mod segment;
 mod shape;
 mod stats;

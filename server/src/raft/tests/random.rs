@@ -100,11 +100,9 @@ fn step(cluster: &mut Cluster, dice: &mut Dice, oracle: &mut Oracle, number: u64
             reached("snapshots delivered");
         }
         1022..1025 if !cluster.parcels.is_empty() => cluster.lose_parcel(dice.roll(cluster.parcels.len())),
-        1025..1030 => {
-            if cluster.node(one).core.transfer(None).is_ok() {
-                cluster.poll(node);
-                reached("transfers");
-            }
+        1025..1030 if cluster.node(one).core.transfer(None).is_ok() => {
+            cluster.poll(node);
+            reached("transfers");
         }
         1030..1032 if trouble == Trouble::Damage => {
             let healthy = cluster.nodes.values().all(|node| node.core.suspect().is_none());
@@ -114,10 +112,8 @@ fn step(cluster: &mut Cluster, dice: &mut Dice, oracle: &mut Oracle, number: u64
                 reached("disks damaged");
             }
         }
-        1030..1040 if trouble == Trouble::Membership => {
-            if change_members(cluster, dice, one) {
-                reached("changes of the configuration");
-            }
+        1030..1040 if trouble == Trouble::Membership && change_members(cluster, dice, one) => {
+            reached("changes of the configuration");
         }
         0..400 if !cluster.wire.is_empty() => cluster.deliver(dice.roll(cluster.wire.len())),
         400..430 if !cluster.wire.is_empty() => drop(cluster.wire.swap_remove(dice.roll(cluster.wire.len()))),
