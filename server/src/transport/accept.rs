@@ -209,7 +209,9 @@ async fn forward(
 ) {
     while let Ok(Some(frame)) = requests.message().await {
         if !is_current() {
-            let _ = end.send(Status::aborted("another process has taken the place of this one"));
+            let _ = end.send(Status::aborted(
+                "another process has taken the place of this one, or its node was removed",
+            ));
             return;
         }
         let messages: Result<_, Status> = frame.messages.into_iter().map(convert::from_wire).collect();

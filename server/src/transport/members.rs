@@ -345,9 +345,12 @@ impl Members {
         Ok(Some(id))
     }
 
-    /// Whether no later process has taken the place of this one.
+    /// Whether no later process has taken the place of this one, and its node was not removed.
     pub(crate) fn is_current(&self, id: NodeId, incarnation: u64) -> bool {
-        !self.lock().replaced.contains_key(&(id, incarnation))
+        let known = self.lock();
+        let removed = known.configured.as_ref().zip(known.names.get(&id));
+        let removed = removed.is_some_and(|(configured, named)| configured.removed.contains(&named.name));
+        !removed && !known.replaced.contains_key(&(id, incarnation))
     }
 
     /// Says what is wrong with who uses a known name: once, whichever side dialled, until the right node is met again.

@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -252,6 +253,13 @@ impl Cluster {
         self.nodes[at] = None;
     }
 
+    /// `kill -9` for every running node at once.
+    pub(crate) fn kill_all(&mut self) {
+        let running = self.nodes.iter().flatten();
+        running.for_each(|node| node.signal(Signal::SIGKILL));
+        self.nodes.iter_mut().for_each(|node| drop(node.take()));
+    }
+
     pub(crate) async fn status(&self, at: usize) -> Result<GetClusterStatusResponse, Status> {
         let request = timed(GetClusterStatusRequest {});
         Ok(self.client(at).get_cluster_status(request).await?.into_inner())
@@ -326,6 +334,28 @@ impl Everybody {
                 }
             }
         }
+    }
+
+    /// One write, given up when it is time to stop. Whether it was acknowledged.
+    pub(crate) async fn put_once_or_stop(&mut self, key: &str, value: &str, stop: &AtomicBool) -> bool {
+        while !stop.load(Relaxed) {
+            let request = timed(PutRequest {
+                key: key.to_owned(),
+                value: value.to_owned(),
+                ..Default::default()
+            });
+            match self.clients[self.leader].put(request).await {
+                Ok(_) => return true,
+                Err(status) => {
+                    self.leader = (self.leader + 1) % self.clients.len();
+                    if outcome(&status) != Some(metadata::NOT_EXECUTED) {
+                        return false;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        false
     }
 
     /// Writes until it is acknowledged.
