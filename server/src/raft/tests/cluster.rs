@@ -226,6 +226,16 @@ impl Cluster {
         self.rejoin(node);
     }
 
+    /// Exchanges the disk of a node for one that holds this, and restarts the node.
+    pub(super) fn restart_from(&mut self, number: u64, hard_state: HardState, entries: Vec<Entry>) {
+        self.node(number).disk = Recovered {
+            hard_state,
+            entries,
+            ..Recovered::default()
+        };
+        self.crash(id(number));
+    }
+
     /// A node with an empty disk that waits to be taken in.
     pub(super) fn start_joining(&mut self, number: u64) {
         self.boot(id(number), 0, Recovered::default(), Vec::new());
