@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Args;
+use crate::config::{Args, LogFormat};
 use crate::ctl::{self, CtlArgs};
 use crate::run::{NodeError, causes, run};
 
@@ -47,12 +47,18 @@ pub fn main() -> ExitCode {
 
 /// Runs a node until it is told to stop (SIGINT or SIGTERM), and says how it ended.
 pub fn node(args: Args) -> ExitCode {
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_max_level(args.log)
         .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match args.log_format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => {
+            let colours =
+                io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+            log.with_ansi(colours).init();
+        }
+    }
     if args.exit_with_stdin {
         std::thread::spawn(exit_with_stdin);
     }
@@ -81,9 +87,9 @@ async fn serve(args: Args) -> Result<(), NodeError> {
         }
         tracing::info!("stopping");
     };
-    let listening = |address| {
+    let listening = |address: String| {
         // For whoever started this node with `--port 0`. A closed pipe is no reason to stop.
-        let _ = writeln!(io::stdout(), "listening on {address}").and_then(|()| io::stdout().flush());
+        let _ = writeln!(io::stdout(), "{address}").and_then(|()| io::stdout().flush());
     };
     run(args, listening, stop).await
 }

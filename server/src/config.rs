@@ -83,6 +83,19 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
 
+    /// Serve metrics for Prometheus on this port, at `/metrics`. 0 takes a free one; the second line on standard output tells
+    /// which.
+    #[arg(long, value_name = "PORT")]
+    pub metrics_port: Option<u16>,
+
+    /// How to log: lines for people, or an object a line for programs.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: crate::tls::TlsArgs,
+
     /// What to log on standard error: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log: tracing::level_filters::LevelFilter,
@@ -95,6 +108,15 @@ pub struct Args {
     #[cfg(feature = "mutants")]
     #[arg(long, value_name = "BUG", value_enum)]
     pub mutant: Option<Mutant>,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line, for programs.
+    Json,
 }
 
 /// Planted bugs that the suite must catch.

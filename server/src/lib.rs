@@ -27,10 +27,12 @@ mod ctl;
 pub mod disk;
 mod grpc;
 pub mod kv;
+mod metrics;
 mod node;
 pub mod raft;
 pub mod run;
 pub mod snapshot;
+pub mod tls;
 mod transport;
 pub mod wal;
 

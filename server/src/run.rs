@@ -14,13 +14,14 @@ use proto::raft::key_value_service_server::KeyValueServiceServer;
 use proto::raft::state_service_server::StateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::{ClientTlsConfig, Server, ServerTlsConfig};
 
 use crate::config::Args;
 use crate::disk::OsDisk;
 use crate::grpc::{AdminAccess, Admins, KeyValues, States};
 use crate::kv::Store;
+use crate::metrics::{self, Counters, Sources};
 use crate::node::{Driver, Handle, Keeping, Parts, REQUESTS_MAX, Roles, TICK};
 use crate::raft::{Config, Core, Recovered};
 use crate::snapshot::{Found, SnapshotDir, SnapshotError, Stored};
@@ -81,17 +82,25 @@ impl NodeError {
     }
 }
 
-/// Runs a node until `stop` completes, then finishes what was begun. `listening` learns the address as soon as
-/// clients can connect.
+/// Runs a node until `stop` completes, then finishes what was begun. `listening` is told what it listens on, line by line,
+/// as soon as it does.
 pub async fn run(
     args: Args,
-    listening: impl FnOnce(SocketAddr),
+    mut listening: impl FnMut(String),
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     args.check().map_err(NodeError::Usage)?;
     let access = AdminAccess::new(&args).map_err(NodeError::Usage)?;
+    let tls = args.tls.load().map_err(NodeError::Usage)?;
+    let (server_tls, client_tls) = tls.map(|tls| (tls.server, tls.client)).unzip();
+    // Finds certificates and keys that do not belong together before anything is touched.
+    let server = server(server_tls)?;
     // First of all, so that a busy port leaves nothing behind.
-    let (listener, address) = listen(&args).await?;
+    let (listener, address) = listen(SocketAddr::new(args.listen, args.port)).await?;
+    let metrics_listener = match args.metrics_port {
+        Some(port) => Some(listen(SocketAddr::new(args.listen, port)).await?.0),
+        None => None,
+    };
     let data_dir = args.data_dir();
     forget_without_log(&data_dir).map_err(identity_unknown)?;
     let Opened {
@@ -102,7 +111,7 @@ pub async fn run(
         newest,
     } = open_state(&args, &data_dir)?;
     let incarnation = random();
-    let members = open_members(&args, incarnation, &data_dir)?;
+    let members = open_members(&args, client_tls, incarnation, &data_dir)?;
     let own_address = args
         .advertise
         .as_ref()
@@ -115,6 +124,7 @@ pub async fn run(
     let (has_leader, leader_known) = watch::channel(false);
     let (applied, applied_known) = watch::channel(store.applied());
     let roles = Roles::new();
+    let (counters, wal_stats) = (Arc::new(Counters::default()), wal.stats());
     let wal = WalThread::start(wal, move |progress| {
         // A node that has stopped listening has stopped promising.
         let _ = durable_in.send(progress);
@@ -142,14 +152,39 @@ pub async fn run(
         applied,
         roles: roles.clone(),
         own_address: own_address.clone(),
+        counters: counters.clone(),
     };
     let driver = Driver::new(parts, store, keeping);
     let node = Handle::new(requests_in, control_in, applied_known, roles);
 
     let dialling = tokio::spawn(dial_members(members.clone(), link_events.clone()));
-    let service = KeyValues::new(node.clone(), &args.node_id.0, own_address, incarnation);
-    listening(address);
+    let service = KeyValues::new(
+        node.clone(),
+        &args.node_id.0,
+        own_address,
+        incarnation,
+        counters.clone(),
+    );
+    listening(format!("listening on {address}"));
+    let metrics = match metrics_listener {
+        Some(listener) => {
+            let at = listener
+                .local_addr()
+                .map_err(|source| NodeError::Listen { address, source })?;
+            listening(format!("metrics on http://{at}/metrics"));
+            let node_id = args.node_id.0.as_str().into();
+            let sources = Sources {
+                node: node.clone(),
+                node_id,
+                counters: counters.clone(),
+                wal: wal_stats,
+            };
+            Some(tokio::spawn(metrics::serve(listener, sources)))
+        }
+        None => None,
+    };
     let serving = Serving {
+        server,
         listener,
         service,
         admins: Admins::new(node.clone(), &args.node_id.0, access),
@@ -161,11 +196,11 @@ pub async fn run(
     };
     let served = serving.until(stop).await;
     dialling.abort();
+    metrics.inspect(tokio::task::JoinHandle::abort);
     served
 }
 
-async fn listen(args: &Args) -> Result<(TcpListener, SocketAddr), NodeError> {
-    let address = SocketAddr::new(args.listen, args.port);
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => NodeError::PortInUse(address),
         _ => NodeError::Listen { address, source },
@@ -240,6 +275,7 @@ fn open_state(args: &Args, data_dir: &Path) -> Result<Opened, NodeError> {
 
 /// The parts of a node that meet when it serves.
 struct Serving {
+    server: Server,
     listener: TcpListener,
     service: KeyValues,
     admins: Admins,
@@ -256,7 +292,8 @@ impl Serving {
         let (close, closed) = watch::channel(false);
         let (health_reporter, health) = tonic_health::server::health_reporter();
         let reporting = tokio::spawn(report_health(health_reporter, self.leader_known));
-        let router = router(self.service, self.admins, self.states, self.peers).add_service(health);
+        let router =
+            router(self.server, self.service, self.admins, self.states, self.peers).add_service(health);
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, wait_until(closed)));
 
@@ -291,15 +328,35 @@ impl Serving {
     }
 }
 
-/// Every service but health.
-fn router(service: KeyValues, admins: Admins, states: States, peers: PeerEndpoint) -> Router {
-    let peers = PeerServiceServer::new(peers).max_decoding_message_size(crate::FRAME_BYTES_MAX);
-    Server::builder()
+/// The transport of all services.
+fn server(tls: Option<ServerTlsConfig>) -> Result<Server, NodeError> {
+    let server = Server::builder()
         .initial_connection_window_size(8 << 20)
         .initial_stream_window_size(1 << 20)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE.0))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE.1))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE.1));
+    match tls {
+        None => Ok(server),
+        Some(tls) => server.tls_config(tls).map_err(|error| {
+            let causes = causes(&error);
+            NodeError::Usage(format!(
+                "the certificate, its key and the authority make no TLS: {error}{causes}"
+            ))
+        }),
+    }
+}
+
+/// Every service but health.
+fn router(
+    mut server: Server,
+    service: KeyValues,
+    admins: Admins,
+    states: States,
+    peers: PeerEndpoint,
+) -> Router {
+    let peers = PeerServiceServer::new(peers).max_decoding_message_size(crate::FRAME_BYTES_MAX);
+    server
         .add_service(
             KeyValueServiceServer::new(service).max_decoding_message_size(crate::grpc::REQUEST_BYTES_MAX),
         )
@@ -355,7 +412,12 @@ fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionSe
         .expect("the descriptors were made by this build")
 }
 
-fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Members>, NodeError> {
+fn open_members(
+    args: &Args,
+    tls: Option<ClientTlsConfig>,
+    incarnation: u64,
+    data_dir: &Path,
+) -> Result<Arc<Members>, NodeError> {
     let store_id = store_id(data_dir, random()).map_err(identity_unknown)?;
     Members::open(
         &args.node_id.0,
@@ -365,7 +427,7 @@ fn open_members(args: &Args, incarnation: u64, data_dir: &Path) -> Result<Arc<Me
         args.join,
         data_dir,
     )
-    .map(Arc::new)
+    .map(|members| Arc::new(members.with_tls(tls)))
     .map_err(members_unknown)
 }
 

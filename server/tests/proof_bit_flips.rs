@@ -131,7 +131,14 @@ async fn check(cluster: &Cluster, nodes: &[usize], expected: &BTreeMap<String, S
 #[tokio::test]
 async fn a_flipped_bit_never_changes_what_the_cluster_answers() {
     let mut random = Rng::from_env();
-    let flags = ["--snapshot-entries", "100", "--snapshot-trailing", "20"];
+    let flags = [
+        "--election-timeout",
+        "100ms",
+        "--snapshot-entries",
+        "40",
+        "--snapshot-trailing",
+        "20",
+    ];
     let mut cluster = Cluster::start_with(3, &flags).await;
     cluster.leader().await;
     let mut expected = BTreeMap::new();
@@ -209,4 +216,6 @@ async fn flip_and_check(
     cluster.leader().await;
     check(cluster, &[0, 1, 2], expected).await;
     cluster.converge().await;
+    let status = cluster.status(victim).await.unwrap();
+    assert_eq!(status.suspect_index, 0, "it has everything back");
 }

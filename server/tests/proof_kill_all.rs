@@ -15,11 +15,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use common::{Cluster, eventually};
-use nix::sys::signal::Signal;
 use proof_support::{Known, Load, Rng, read, rounds};
 
-const WRITERS: usize = 6;
-const KEYS: usize = 40;
+const WRITERS: usize = 32;
+const KEYS: usize = 6;
 
 #[tokio::test]
 async fn no_acknowledged_write_is_lost_when_all_nodes_are_killed_at_once() {
@@ -39,10 +38,9 @@ async fn no_acknowledged_write_is_lost_when_all_nodes_are_killed_at_once() {
     for round in 1..=rounds {
         let began = Instant::now();
         let load = Load::start(&cluster, round, known, KEYS);
-        let moment = 20 + random.below(200);
+        let moment = 100 + random.below(400);
         load.reach(moment).await;
-        (0..3).for_each(|at| cluster.node(at).signal(Signal::SIGKILL));
-        (0..3).for_each(|at| cluster.kill(at));
+        cluster.kill_all();
         known = load.finish().await;
         (0..3).for_each(|at| cluster.launch(at));
         let leader = cluster.leader().await;

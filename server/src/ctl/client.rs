@@ -13,8 +13,10 @@ use proto::raft::{
     TakeSnapshotRequest, TakeSnapshotResponse,
 };
 use tokio::time::{Instant, sleep};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Code, Request, Response, Status};
+
+use crate::tls;
 
 /// One node may take so long to answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,14 +60,21 @@ impl CtlError {
 pub(super) struct Client {
     endpoints: Vec<String>,
     token: Option<String>,
+    tls: Option<ClientTlsConfig>,
     timeout: Duration,
 }
 
 impl Client {
-    pub(super) fn new(endpoints: Vec<String>, token: Option<String>, timeout: Duration) -> Client {
+    pub(super) fn new(
+        endpoints: Vec<String>,
+        token: Option<String>,
+        tls: Option<ClientTlsConfig>,
+        timeout: Duration,
+    ) -> Client {
         Client {
             endpoints,
             token,
+            tls,
             timeout,
         }
     }
@@ -81,7 +90,7 @@ impl Client {
             if found.contains_key(&address) {
                 continue;
             }
-            let status = status(&address).await;
+            let status = self.status(&address).await;
             if let Ok(status) = &status {
                 let name = status.header.clone().unwrap_or_default().node_id;
                 // The same node by another of its addresses.
@@ -124,7 +133,7 @@ impl Client {
 
     async fn first(&self) -> Result<Channel, CtlError> {
         let address = &self.endpoints[0];
-        connect(address)
+        self.connect(address)
             .await
             .map_err(|why| CtlError::Unreachable(format!("{address}: {why}")))
     }
@@ -149,7 +158,7 @@ impl Client {
             let hinted = hint.is_some();
             let next = around.next().expect("clap demands an endpoint");
             let address = hint.take().unwrap_or_else(|| next.clone());
-            let channel = match connect(&address).await {
+            let channel = match self.connect(&address).await {
                 Ok(channel) => channel,
                 Err(why) => {
                     why_not.insert(address, why);
@@ -186,6 +195,31 @@ impl Client {
         }
     }
 
+    async fn connect(&self, address: &str) -> Result<Channel, String> {
+        let said = |error: tonic::transport::Error| {
+            let causes = crate::run::causes(&error);
+            format!("{error}{causes}")
+        };
+        let endpoint = tls::endpoint(address, self.tls.as_ref()).map_err(said)?;
+        endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .connect()
+            .await
+            .map_err(said)
+    }
+
+    async fn status(&self, address: &str) -> Result<GetClusterStatusResponse, String> {
+        let channel = self.connect(address).await?;
+        let mut request = Request::new(GetClusterStatusRequest {});
+        request.set_timeout(CONNECT_TIMEOUT);
+        let answer = KeyValueServiceClient::new(channel)
+            .get_cluster_status(request)
+            .await;
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| status.message().to_owned())
+    }
+
     fn authorised<Q>(&self, request: Q) -> Result<Request<Q>, CtlError> {
         let mut request = Request::new(request);
         if let Some(token) = &self.token {
@@ -200,25 +234,4 @@ impl Client {
 
 fn refused(status: Status) -> CtlError {
     CtlError::Refused(Box::new(status))
-}
-
-async fn connect(address: &str) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
-    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
-    connected.map_err(|error| {
-        let causes = crate::run::causes(&error);
-        format!("{error}{causes}")
-    })
-}
-
-async fn status(address: &str) -> Result<GetClusterStatusResponse, String> {
-    let channel = connect(address).await?;
-    let mut request = Request::new(GetClusterStatusRequest {});
-    request.set_timeout(CONNECT_TIMEOUT);
-    let answer = KeyValueServiceClient::new(channel)
-        .get_cluster_status(request)
-        .await;
-    answer
-        .map(Response::into_inner)
-        .map_err(|status| status.message().to_owned())
 }

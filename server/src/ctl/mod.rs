@@ -17,6 +17,7 @@ use proto::raft::{
 use serde_json::json;
 
 use crate::config::PeerAddress;
+use crate::tls;
 use client::{Client, CtlError};
 
 /// Look at a running cluster, or change it.
@@ -35,6 +36,18 @@ pub(crate) struct CtlArgs {
     /// The token of the cluster, for nodes that were started with --admin-token-file.
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    /// The authority (PEM) that signed the nodes' certificates, for clusters with TLS.
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// A certificate (PEM) to show, for nodes that demand one.
+    #[arg(long, global = true, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    tls_cert: Option<PathBuf>,
+
+    /// Its private key (PEM).
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     /// How long to keep trying.
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
@@ -128,7 +141,12 @@ async fn act(args: CtlArgs) -> Result<String, CtlError> {
         .iter()
         .map(|endpoint| endpoint.address.clone())
         .collect();
-    let mut client = Client::new(endpoints, token, args.timeout);
+    let tls = tls::client(
+        args.tls_ca.as_deref(),
+        args.tls_cert.as_deref(),
+        args.tls_key.as_deref(),
+    );
+    let mut client = Client::new(endpoints, token, tls.map_err(CtlError::Usage)?, args.timeout);
     let json = args.json;
     match args.command {
         Command::Status => {

@@ -1,7 +1,7 @@
 //! Many operations on one stream. What arrives in one message goes to the node as one request, and what the node has done
 //! since the last message leaves in one message.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use proto::raft::{BatchRequest, BatchResponse, Operation, OperationResult, ResponseHeader, operation};
@@ -13,6 +13,7 @@ use tonic::{Code, Status, Streaming};
 use super::key_value::{found_key, header, stamp_to_storage};
 use super::refusal::{check_key, check_value, not_executed, operation_error, refusal, session_refusal};
 use crate::kv::Reply;
+use crate::metrics::{self, Counters};
 use crate::node::{Answer, Answered, ClientRequest, Failure, Handle, Query, ReadRequest, Responder};
 use crate::raft::Term;
 
@@ -29,6 +30,7 @@ type Outcome = (u64, Result<Answer<Answered>, Failure>);
 pub(super) fn serve(
     node: Handle,
     node_id: Arc<str>,
+    counters: Arc<Counters>,
     requests: Streaming<BatchRequest>,
 ) -> ReceiverStream<Result<BatchResponse, Status>> {
     let (responses, answers) = mpsc::channel(RESPONSES_MAX);
@@ -37,7 +39,8 @@ pub(super) fn serve(
         node,
         node_id,
         results,
-        under_way: HashSet::new(),
+        under_way: HashMap::new(),
+        counters,
         term: None,
     };
     tokio::spawn(stream.run(requests, done, responses));
@@ -48,8 +51,9 @@ struct Stream {
     node: Handle,
     node_id: Arc<str>,
     results: mpsc::UnboundedSender<Outcome>,
-    /// Numbers of operations without an answer.
-    under_way: HashSet<u64>,
+    /// Operations without an answer.
+    under_way: HashMap<u64, metrics::Operation>,
+    counters: Arc<Counters>,
     /// The term that the client was told last.
     term: Option<Term>,
 }
@@ -105,7 +109,11 @@ impl Stream {
             let id = operation.id;
             match self.request(operation) {
                 Ok(request) => {
-                    self.under_way.insert(id);
+                    let operation = match request {
+                        ClientRequest::Read(_) => metrics::Operation::Read,
+                        _ => metrics::Operation::Write,
+                    };
+                    self.under_way.insert(id, operation);
                     numbers.push(id);
                     begun.push(request);
                 }
@@ -124,7 +132,7 @@ impl Stream {
 
     fn request(&self, operation: Operation) -> Result<ClientRequest, Status> {
         let Operation { id, kind, session } = operation;
-        if self.under_way.contains(&id) {
+        if self.under_way.contains_key(&id) {
             let text = format!("operation {id} of this stream is not done yet; choose another id");
             return Err(not_executed(Code::InvalidArgument, &text));
         }
@@ -175,7 +183,9 @@ impl Stream {
     fn collect(&mut self, outcomes: impl Iterator<Item = Outcome>) -> BatchResponse {
         let mut term = None;
         let results = outcomes.map(|(id, outcome)| {
-            self.under_way.remove(&id);
+            if let Some(operation) = self.under_way.remove(&id) {
+                self.counters.answered(operation, &outcome);
+            }
             let found = outcome.map_err(refusal).and_then(|answer| {
                 term = Some(answer.term);
                 result(id, answer.value)

@@ -20,6 +20,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::refusal::{check_key, check_value, not_executed, refusal, session_refusal};
 use super::{KEY_BYTES_MAX, batch, deadline, watch};
 use crate::kv::{Applied, Reply, Scanned, Versioned};
+use crate::metrics::{Counters, Operation};
 use crate::node::{Answer, Found, Handle, Query, Read};
 use crate::raft::{RoleKind, Term};
 
@@ -36,16 +37,24 @@ pub(crate) struct KeyValues {
     own_address: String,
     incarnation: u64,
     watchers: watch::Watchers,
+    counters: Arc<Counters>,
 }
 
 impl KeyValues {
-    pub(crate) fn new(node: Handle, node_id: &str, own_address: String, incarnation: u64) -> KeyValues {
+    pub(crate) fn new(
+        node: Handle,
+        node_id: &str,
+        own_address: String,
+        incarnation: u64,
+        counters: Arc<Counters>,
+    ) -> KeyValues {
         KeyValues {
             node,
             node_id: node_id.into(),
             own_address,
             incarnation,
             watchers: watch::Watchers::default(),
+            counters,
         }
     }
 
@@ -63,7 +72,9 @@ impl KeyValues {
             kind: Some(kind),
             stamp: stamp.map(stamp_to_storage),
         };
-        let answer = self.node.write(command, deadline).await.map_err(refusal)?;
+        let answer = self.node.write(command, deadline).await;
+        self.counters.answered(Operation::Write, &answer);
+        let answer = answer.map_err(refusal)?;
         match session_refusal(&answer.value.reply) {
             Some(status) => Err(status),
             None => Ok(answer),
@@ -77,10 +88,9 @@ impl KeyValues {
         metadata: &MetadataMap,
     ) -> Result<Answer<Found>, Status> {
         let deadline = deadline::of(metadata);
-        self.node
-            .read(query, consistency, deadline)
-            .await
-            .map_err(refusal)
+        let answer = self.node.read(query, consistency, deadline).await;
+        self.counters.answered(Operation::Read, &answer);
+        answer.map_err(refusal)
     }
 }
 
@@ -232,7 +242,12 @@ impl KeyValueService for KeyValues {
         &self,
         request: Request<Streaming<BatchRequest>>,
     ) -> Result<Response<Self::BatchStream>, Status> {
-        let results = batch::serve(self.node.clone(), self.node_id.clone(), request.into_inner());
+        let results = batch::serve(
+            self.node.clone(),
+            self.node_id.clone(),
+            self.counters.clone(),
+            request.into_inner(),
+        );
         Ok(Response::new(results))
     }
 

@@ -247,6 +247,12 @@ impl Driver {
             return;
         }
         let configuration = now.as_ref().map(|(_, known)| &**known);
+        let own_name = self.parts.members.own_name.as_str();
+        if configuration.is_some_and(|known| known.removed.contains(own_name)) {
+            tracing::warn!(
+                "this node was removed from this cluster: it takes no part any more and can be stopped"
+            );
+        }
         if let Err(error) = self.parts.members.update(configuration) {
             tracing::error!(
                 "cannot keep the names of the members: {error}{}",

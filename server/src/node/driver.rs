@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -16,6 +17,7 @@ use super::roles::Roles;
 use super::waiting::{Reads, Writes};
 use super::{Control, status};
 use crate::kv::Store;
+use crate::metrics::Counters;
 use crate::raft::{
     Configuration, Core, Epoch, Index, IoSeq, Message, NodeId, Output, Refused, RoleKind, Term,
 };
@@ -51,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) roles: Roles,
     /// Where the others reach this node.
     pub(crate) own_address: String,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// See the module documentation of `node`.
@@ -414,7 +417,10 @@ impl Driver {
         let leads = (core.role() == RoleKind::Leader).then(|| core.term());
         if leads != self.leads {
             match leads {
-                Some(term) => tracing::info!(term, "this node leads now"),
+                Some(term) => {
+                    self.parts.counters.offices_taken.fetch_add(1, Relaxed);
+                    tracing::info!(term, "this node leads now");
+                }
                 None => tracing::info!(term = core.term(), "this node no longer leads"),
             }
             // Whoever leads next decides what becomes of these. A write that came together with the last vote stays.

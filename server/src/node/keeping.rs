@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -159,6 +160,7 @@ impl Driver {
         self.keeping.done(&outcome);
         match outcome {
             Ok(stored) => {
+                self.parts.counters.snapshots_taken.fetch_add(1, Relaxed);
                 tracing::info!(
                     index = stored.meta.last.index,
                     bytes = stored.bytes,
@@ -175,6 +177,7 @@ impl Driver {
                 }
             }
             Err(error) => {
+                self.parts.counters.snapshots_failed.fetch_add(1, Relaxed);
                 self.keeping.not_before = Some(Instant::now() + RETRY_AFTER);
                 tracing::warn!("cannot take a snapshot: {error}{}", crate::run::causes(&error));
             }
@@ -211,6 +214,13 @@ impl Driver {
 
     pub(super) fn snapshot_sent(&mut self, peer: NodeId, last: Option<Index>) {
         self.keeping.sending.remove(&peer);
+        let counters = &self.parts.counters;
+        let count = if last.is_some() {
+            &counters.snapshots_sent
+        } else {
+            &counters.snapshots_not_sent
+        };
+        count.fetch_add(1, Relaxed);
         self.parts.core.snapshot_sent(peer, last);
     }
 
@@ -220,6 +230,7 @@ impl Driver {
         if !self.parts.core.install(peer, term, stored.meta.clone()) {
             return;
         }
+        self.parts.counters.snapshots_installed.fetch_add(1, Relaxed);
         tracing::info!(index = last.index, "snapshot installed");
         self.store = store;
         // What waited for entries that the snapshot holds will never see them.

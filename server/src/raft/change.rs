@@ -108,8 +108,10 @@ impl Core {
                 if member.voter {
                     return Err(ChangeRefused::AlreadyAVoter);
                 }
-                let lag = self.log.last().index - self.matched(id);
-                if lag > self.config.promote_lag_max {
+                let matched = self.matched(id);
+                let lag = self.log.last().index - matched;
+                // One that has acknowledged nothing may still need everything, however short the log.
+                if matched == 0 || lag > self.config.promote_lag_max {
                     return Err(ChangeRefused::Behind(lag));
                 }
                 next.enter_joint();

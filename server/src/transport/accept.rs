@@ -38,6 +38,19 @@ impl PeerEndpoint {
         }
     }
 
+    /// With TLS, peers must have shown a certificate, which has been checked by then, even if clients need none.
+    fn check_certificate<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let shown = request
+            .peer_certs()
+            .is_some_and(|certificates| !certificates.is_empty());
+        match self.members.tls.is_none() || shown {
+            true => Ok(()),
+            false => Err(Status::unauthenticated(
+                "nodes show each other their certificates; start this one with --tls-cert",
+            )),
+        }
+    }
+
     /// The answering side of a stream, which says first who answers.
     fn welcome(
         &self,
@@ -137,6 +150,7 @@ impl PeerService for PeerEndpoint {
         &self,
         request: Request<Streaming<SnapshotFrame>>,
     ) -> Result<Response<Self::SendSnapshotStream>, Status> {
+        self.check_certificate(&request)?;
         let mut frames = request.into_inner();
         let offer = match frames.message().await?.and_then(|frame| frame.kind) {
             Some(snapshot_frame::Kind::Offer(offer)) => offer,
@@ -161,6 +175,7 @@ impl PeerService for PeerEndpoint {
     }
 
     async fn exchange(&self, request: Request<Streaming<Frame>>) -> Result<Response<Answers>, Status> {
+        self.check_certificate(&request)?;
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|frame| frame.hello);
         let hello = first.ok_or_else(|| Status::invalid_argument("a stream begins with a hello"))?;
@@ -209,7 +224,9 @@ async fn forward(
 ) {
     while let Ok(Some(frame)) = requests.message().await {
         if !is_current() {
-            let _ = end.send(Status::aborted("another process has taken the place of this one"));
+            let _ = end.send(Status::aborted(
+                "another process has taken the place of this one, or its node was removed",
+            ));
             return;
         }
         let messages: Result<_, Status> = frame.messages.into_iter().map(convert::from_wire).collect();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use proto::peer::peer_service_client::PeerServiceClient;
 use proto::peer::{Frame, Hello, StreamClass};
 use tokio::sync::mpsc;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
 use super::Link;
@@ -18,6 +17,7 @@ use super::{LinkEvent, PROTOCOL_VERSIONS, QUEUE_MESSAGES_MAX, convert};
 use crate::config::NodeName;
 use crate::raft::{Epoch, Message, NodeId};
 use crate::run::causes;
+use crate::tls;
 
 /// Dialling and greeting together may take this long: enough for a link with a round trip of half a second.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -197,7 +197,7 @@ async fn greet(
     class: StreamClass,
 ) -> Result<(NodeId, Greeted), LinkError> {
     let (interval, timeout) = keep_alive(class);
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
+    let channel = tls::endpoint(address, members.tls.as_ref())?
         .connect_timeout(HANDSHAKE_TIMEOUT)
         .tcp_nodelay(true)
         .initial_connection_window_size(8 << 20)

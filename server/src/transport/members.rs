@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
+use tonic::transport::ClientTlsConfig;
+
 use super::identity::{from_text, in_text, replace_file};
 use crate::config::PeerAddress;
 use crate::raft::{Configuration, Epoch, NodeId};
@@ -25,6 +27,8 @@ pub(crate) struct Members {
     pub(crate) own_id: NodeId,
     pub(crate) incarnation: u64,
     pub(crate) store_id: u64,
+    /// How to reach peers over TLS, if they are.
+    pub(super) tls: Option<ClientTlsConfig>,
     /// This node waits to be taken in by a cluster: it counts nobody as its own.
     joining: bool,
     file: PathBuf,
@@ -156,6 +160,7 @@ impl Members {
             own_id: NodeId::of(own_name),
             incarnation,
             store_id,
+            tls: None,
             joining,
             file: data_dir.join("peers"),
             epochs: AtomicU64::new(1),
@@ -190,6 +195,12 @@ impl Members {
             }
         }
         Ok(members)
+    }
+
+    /// The same, reaching its peers over TLS, and taking nothing from them that does not come over it.
+    pub(crate) fn with_tls(mut self, tls: Option<ClientTlsConfig>) -> Members {
+        self.tls = tls;
+        self
     }
 
     /// How many nodes vote, this one included, as far as the command line tells; 0 if it does not, because this node is
@@ -345,9 +356,12 @@ impl Members {
         Ok(Some(id))
     }
 
-    /// Whether no later process has taken the place of this one.
+    /// Whether no later process has taken the place of this one, and its node was not removed.
     pub(crate) fn is_current(&self, id: NodeId, incarnation: u64) -> bool {
-        !self.lock().replaced.contains_key(&(id, incarnation))
+        let known = self.lock();
+        let removed = known.configured.as_ref().zip(known.names.get(&id));
+        let removed = removed.is_some_and(|(configured, named)| configured.removed.contains(&named.name));
+        !removed && !known.replaced.contains_key(&(id, incarnation))
     }
 
     /// Says what is wrong with who uses a known name: once, whichever side dialled, until the right node is met again.

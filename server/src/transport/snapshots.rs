@@ -13,7 +13,6 @@ use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
 use super::LinkEvent;
@@ -22,6 +21,7 @@ use super::dial::hello;
 use super::members::Members;
 use crate::raft::{Index, NodeId, Position, Term};
 use crate::snapshot::{Incoming, IncomingError, Reader, SnapshotDir};
+use crate::tls;
 
 /// How much is sent at once, and how much may be on its way without an acknowledgement.
 const PIECE_BYTES: usize = 256 << 10;
@@ -89,7 +89,7 @@ async fn send(
     members: &Members,
 ) -> Result<(), SendError> {
     let address = members.address_of(peer).ok_or(SendError::NoAddress)?;
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
+    let channel = tls::endpoint(&address, members.tls.as_ref())?
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))

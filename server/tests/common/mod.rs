@@ -252,6 +252,13 @@ impl Cluster {
         self.nodes[at] = None;
     }
 
+    /// `kill -9` for every running node at once.
+    pub(crate) fn kill_all(&mut self) {
+        let running = self.nodes.iter().flatten();
+        running.for_each(|node| node.signal(Signal::SIGKILL));
+        self.nodes.iter_mut().for_each(|node| drop(node.take()));
+    }
+
     pub(crate) async fn status(&self, at: usize) -> Result<GetClusterStatusResponse, Status> {
         let request = timed(GetClusterStatusRequest {});
         Ok(self.client(at).get_cluster_status(request).await?.into_inner())

@@ -1,0 +1,212 @@
+//! TLS: between nodes always both ways, towards clients as the flags say.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Cluster, Node, eventually, ports, timed};
+use proto::raft::key_value_service_client::KeyValueServiceClient;
+use proto::raft::{GetClusterStatusRequest, PutRequest};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tonic::Status;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+/// An authority and the certificates that it signs, as files.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    dir: PathBuf,
+}
+
+impl Authority {
+    fn new(dir: &Path) -> Authority {
+        fs::create_dir_all(dir).unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        fs::write(dir.join("ca.pem"), own.pem()).unwrap();
+        Authority {
+            issuer: Issuer::new(params, key),
+            dir: dir.to_owned(),
+        }
+    }
+
+    fn sign(&self, name: &str) -> String {
+        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let signed = params.signed_by(&key, &self.issuer).unwrap();
+        fs::write(self.file(&format!("{name}.pem")), signed.pem()).unwrap();
+        fs::write(self.file(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        let file = |end: &str| self.file(&format!("{name}.{end}")).display().to_string();
+        format!(
+            "--tls-cert {} --tls-key {} --tls-ca {}",
+            file("pem"),
+            file("key"),
+            self.file("ca.pem").display()
+        )
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A client that trusts this authority, with a certificate or without.
+    fn client(&self, identity: Option<&str>) -> ClientTlsConfig {
+        let read = |name: &str| fs::read(self.file(name)).unwrap();
+        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("ca.pem")));
+        match identity {
+            None => config,
+            Some(name) => config.identity(Identity::from_pem(
+                read(&format!("{name}.pem")),
+                read(&format!("{name}.key")),
+            )),
+        }
+    }
+}
+
+async fn put(port: u16, tls: Option<ClientTlsConfig>) -> Result<(), Status> {
+    let endpoint = match tls {
+        None => Endpoint::from_shared(format!("http://localhost:{port}")).unwrap(),
+        Some(tls) => Endpoint::from_shared(format!("https://localhost:{port}"))
+            .unwrap()
+            .tls_config(tls)
+            .unwrap(),
+    };
+    let channel = endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy();
+    let request = PutRequest {
+        key: "k".into(),
+        value: "v".into(),
+        ..Default::default()
+    };
+    KeyValueServiceClient::new(channel)
+        .put(timed(request))
+        .await
+        .map(drop)
+}
+
+async fn put_somewhere(cluster: &Cluster, tls: &ClientTlsConfig) {
+    eventually("a write over TLS", async || {
+        let mut last = Err(Status::unknown("nobody was asked"));
+        for port in &cluster.ports {
+            last = put(*port, Some(tls.clone())).await;
+            if last.is_ok() {
+                return Ok(());
+            }
+        }
+        last
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nodes_replicate_over_tls_and_take_nothing_that_does_not_come_over_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(&dir.path().join("ours"));
+    let theirs = Authority::new(&dir.path().join("theirs"));
+    let flags = ours.sign("node");
+    let cluster = Cluster::start_with(3, &flags.split(' ').collect::<Vec<_>>()).await;
+    put_somewhere(&cluster, &ours.client(None)).await;
+    for port in &cluster.ports {
+        assert!(put(*port, None).await.is_err(), "plain text is refused");
+        assert!(
+            put(*port, Some(theirs.client(None))).await.is_err(),
+            "the client does not know this authority"
+        );
+    }
+    // The program that manages a cluster.
+    let ctl = |tls: &[&str]| {
+        let address = cluster.address(0);
+        let output = Command::new(env!("CARGO_BIN_EXE_server"))
+            .args(["ctl", "--endpoint", &address, "status"])
+            .args(tls)
+            .output();
+        let output = output.unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let ca = ours.file("ca.pem").display().to_string();
+    let (code, table) = ctl(&["--tls-ca", &ca]);
+    assert_eq!((code, table.matches("voter").count()), (Some(0), 3), "{table}");
+    assert_eq!(ctl(&[]).0, Some(5));
+}
+
+#[tokio::test]
+async fn with_client_auth_a_client_shows_a_certificate_of_the_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(&dir.path().join("ours"));
+    let theirs = Authority::new(&dir.path().join("theirs"));
+    let flags = format!("{} --tls-client-auth", ours.sign("node"));
+    ours.sign("client");
+    theirs.sign("client");
+    let cluster = Cluster::start_with(3, &flags.split(' ').collect::<Vec<_>>()).await;
+    put_somewhere(&cluster, &ours.client(Some("client"))).await;
+    assert!(put(cluster.ports[0], Some(ours.client(None))).await.is_err());
+    let read = |name: &str| fs::read(theirs.file(name)).unwrap();
+    let stranger = ours
+        .client(None)
+        .identity(Identity::from_pem(read("client.pem"), read("client.key")));
+    assert!(put(cluster.ports[0], Some(stranger)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_without_a_certificate_of_the_authority_is_no_peer() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(&dir.path().join("ours"));
+    let theirs = Authority::new(&dir.path().join("theirs"));
+    let ports = ports::take(2);
+    let start = |at: usize, tls: &str| {
+        let name = format!("node{}", at + 1);
+        let line = format!("--port {} --peers localhost:{} {tls}", ports[at], ports[1 - at]);
+        let flags: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Node::start(&name, &dir.path().join(&name), &flags)
+    };
+    let mut first = start(0, &ours.sign("node1"));
+    let mut second = start(1, &theirs.sign("node2"));
+    first.log_contains("no link to this peer").await;
+    second.log_contains("no link to this peer").await;
+    second.kill();
+    // Without any TLS at all.
+    let mut second = start(1, "");
+    second.log_contains("no link to this peer").await;
+    assert!(!first.log().contains("link up") && !second.log().contains("link up"));
+    let status = KeyValueServiceClient::new(
+        Endpoint::from_shared(format!("https://localhost:{}", ports[0]))
+            .unwrap()
+            .tls_config(ours.client(None))
+            .unwrap()
+            .connect_lazy(),
+    )
+    .get_cluster_status(timed(GetClusterStatusRequest {}))
+    .await;
+    assert_eq!(status.unwrap().into_inner().leader_id, "");
+}
+
+#[tokio::test]
+async fn files_that_make_no_tls_are_refused_before_anything_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(&dir.path().join("ours"));
+    let good = ours.sign("node");
+    ours.sign("other");
+    let mixed = good.replace("node.key", "other.key");
+    let nothing = good.replace("node.pem", "nothing.pem");
+    let swapped = good.replace("ca.pem", "node.key");
+    for (flags, told) in [
+        (mixed.as_str(), "make no TLS"),
+        (nothing.as_str(), "cannot read"),
+        (swapped.as_str(), "holds no CERTIFICATE"),
+        ("--tls-client-auth", "--tls-cert"),
+    ] {
+        let line = format!("--port 0 --single-node {flags}");
+        let flags: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let data = dir.path().join("data");
+        let said = Node::start("node1", &data, &flags).refuses_with(2).await;
+        assert!(said.contains(told), "{flags:?}: {said}");
+        assert!(!data.exists());
+    }
+}
