@@ -355,3 +355,72 @@ async fn thousands_of_tiny_calls_on_one_connection_outlive_a_node_that_does_not_
         assert_eq!(call.await.unwrap().unwrap(), "v");
     }
 }
+
+#[tokio::test]
+async fn a_session_full_of_large_replies_does_not_spoil_the_snapshot() {
+    let dir = tempdir().unwrap();
+    let (mut node, port) = serving_node(&dir).await;
+    let mut calls = client(port);
+    let large = "v".repeat(1 << 20);
+    calls.put(timed(put("k", &large))).await.unwrap();
+    let session_id = open_session(&mut calls).await;
+    let swap = |sequence, acknowledged| {
+        timed(CompareAndSwapRequest {
+            key: "k".into(),
+            expected: None,
+            value: String::new(),
+            session: Some(Stamp {
+                session_id,
+                sequence,
+                acknowledged,
+            }),
+        })
+    };
+    let mut refused = 0;
+    for sequence in 1..=70 {
+        match calls.compare_and_swap(swap(sequence, 0)).await {
+            Ok(answer) => assert!(!answer.get_ref().swapped),
+            Err(status) => {
+                assert_eq!(
+                    (status.code(), outcome(&status)),
+                    (Code::ResourceExhausted, Some(metadata::NOT_EXECUTED))
+                );
+                refused += 1;
+            }
+        }
+    }
+    let mut admin = proto::raft::admin_service_client::AdminServiceClient::new(common::channel(port));
+    admin
+        .take_snapshot(timed(proto::raft::TakeSnapshotRequest {}))
+        .await
+        .unwrap();
+    node.kill();
+    let (_node, port) = serving_node(&dir).await;
+    let mut calls = client(port);
+    let read = calls
+        .get(timed(GetRequest {
+            key: "k".into(),
+            ..Default::default()
+        }))
+        .await
+        .unwrap();
+    assert_eq!(read.get_ref().value, large);
+    // A retry has its reply still; what was refused goes through once the client has said what it has.
+    assert!(
+        !calls
+            .compare_and_swap(swap(1, 0))
+            .await
+            .unwrap()
+            .get_ref()
+            .swapped
+    );
+    assert!(refused > 0, "what a session remembers is bounded");
+    assert!(
+        !calls
+            .compare_and_swap(swap(70, 69))
+            .await
+            .unwrap()
+            .get_ref()
+            .swapped
+    );
+}
