@@ -207,10 +207,11 @@ fn a_retry_gets_the_first_reply_and_changes_nothing() {
 
 #[test]
 fn a_session_remembers_large_replies_up_to_a_bound_and_goes_on_when_they_are_acknowledged() {
-    let mut store = filled(&[
-        open_session(1),
-        entry(2, put_kind("k", &"v".repeat(REPLY_BYTES_MAX / 2))),
-    ]);
+    let large = Kind::Put(Put {
+        key: "k".into(),
+        value: vec![b'v'; REPLY_BYTES_MAX / 2].into(),
+    });
+    let mut store = filled(&[open_session(1), entry(2, large)]);
     let swap = |index, sequence, acknowledged| {
         let swap = CompareAndSwap {
             key: "k".into(),
