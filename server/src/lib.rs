@@ -25,6 +25,8 @@ pub mod cli;
 pub mod config;
 mod ctl;
 pub mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 mod grpc;
 pub mod kv;
 mod metrics;

@@ -361,6 +361,34 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// The same as the fuzz target: nothing that a peer may send makes the gate fall over.
+        #[test]
+        fn no_bytes_get_past_the_gate_unchecked(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+            crate::fuzz::frame(&bytes);
+        }
+
+        #[test]
+        fn no_mutation_of_a_frame_gets_past_the_gate_unchecked(
+            at in 0_usize..200,
+            with in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..8),
+            cut in 0_usize..8,
+        ) {
+            use prost::Message as _;
+            let frame = peer::Frame {
+                messages: vec![to_wire(append((1, 2), &[(1, 3), (4, 4)])), to_wire(Message::TimeoutNow { term: 3 })],
+                ..Default::default()
+            };
+            let mut bytes = frame.encode_to_vec();
+            let at = at % bytes.len();
+            let end = bytes.len().min(at + cut);
+            bytes.splice(at..end, with);
+            crate::fuzz::frame(&bytes);
+        }
+    }
+
     #[test]
     fn malformed_appends_are_refused_at_the_gate() {
         for (what, message) in [

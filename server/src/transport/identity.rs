@@ -65,7 +65,7 @@ pub(crate) fn store_id(data_dir: &Path, fresh: u64) -> Result<u64, IdentityError
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = fresh.max(1);
-            return match replace_file(&path, &format!("{}\n", in_text(id))) {
+            return match replace_file(&path, &sealed(&in_text(id))) {
                 Ok(()) => Ok(id),
                 Err(source) => Err(IdentityError::Disk {
                     action: "write",
@@ -79,10 +79,21 @@ pub(crate) fn store_id(data_dir: &Path, fresh: u64) -> Result<u64, IdentityError
             return Err(IdentityError::Disk { action, path, source });
         }
     };
-    match from_text(found.trim_end()) {
+    match unsealed(found.trim_end()).and_then(from_text) {
         Some(id) => Ok(id),
         None => Err(IdentityError::Damaged { path, found }),
     }
+}
+
+/// A line with a checksum at its end, so that a damaged one is noticed and not believed.
+pub(super) fn sealed(line: &str) -> String {
+    format!("{line} {:08x}\n", crc32c::crc32c(line.as_bytes()))
+}
+
+/// The reverse of [`sealed`].
+pub(super) fn unsealed(line: &str) -> Option<&str> {
+    let (text, _) = line.rsplit_once(' ')?;
+    (sealed(text).trim_end() == line).then_some(text)
 }
 
 /// How the number of a store is written.
@@ -139,7 +150,15 @@ mod tests {
 
     #[test]
     fn a_damaged_number_is_reported_and_kept() {
-        for text in ["", "zz", "12", "0000000000000000\n", "+000000000000001\n"] {
+        let sealed = sealed("0000000000000000");
+        for text in [
+            "",
+            "zz",
+            "12",
+            "0000000000000001\n",
+            "0000000000000001 00000000\n",
+            sealed.as_str(),
+        ] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("identity"), text).unwrap();
             let error = store_id(dir.path(), 7).unwrap_err();

@@ -35,6 +35,21 @@ const PROTOCOL_VERSIONS: std::ops::RangeInclusive<u32> = 3..=3;
 /// Messages that may wait for one stream. The core keeps fewer appends than this under way.
 const QUEUE_MESSAGES_MAX: usize = 1024;
 
+/// Converts what is in a frame and throws it away: for fuzzing.
+pub(crate) fn check_frame(frame: proto::peer::Frame) {
+    for message in frame.messages {
+        if let Ok(message) = convert::from_wire(message) {
+            let weight = convert::weight(&message);
+            assert_eq!(
+                convert::from_wire(convert::to_wire(message))
+                    .map(|again| convert::weight(&again))
+                    .ok(),
+                Some(weight)
+            );
+        }
+    }
+}
+
 /// What happens on the links, for the node to act on.
 pub(crate) enum LinkEvent {
     /// Both streams to a peer are open.

@@ -9,6 +9,7 @@
     reason = "each test binary takes in this module whole and uses a part of it"
 )]
 
+pub(crate) mod calls;
 pub(crate) mod ports;
 
 use std::fs::{self, File};

@@ -85,18 +85,23 @@ fn a_known_name_with_another_store_is_refused_for_ever() {
         }
     }
     let text = fs::read_to_string(dir.path().join("peers")).unwrap();
-    assert!(text.contains("node2 00000000000000c8\n"), "{text}");
+    assert!(text.contains("node2 00000000000000c8 "), "{text}");
 }
 
 #[test]
 fn names_written_without_their_stores_are_understood() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("peers"), "node2\nnode3 000000000000012c\n").unwrap();
+    fs::write(
+        dir.path().join("peers"),
+        sealed("node2") + &sealed("node3 000000000000012c"),
+    )
+    .unwrap();
     let members = open(dir.path(), &["localhost:2", "localhost:3"]);
     members.introduce(0, process("node2", 1)).unwrap();
     members.introduce(1, process("node3", 1)).unwrap();
-    for text in ["node2 12\n", "node2 \n", "\n", "node2 0000000000000000\n"] {
-        fs::write(dir.path().join("peers"), text).unwrap();
+    for text in ["node2 12", "node2 ", "", "node2 0000000000000000"] {
+        let text = sealed(text);
+        fs::write(dir.path().join("peers"), &text).unwrap();
         let peers = ["localhost:2".parse().unwrap()];
         let error = Members::open("node1", 7, 100, &peers, false, dir.path()).err();
         assert!(matches!(error, Some(MembersError::Damaged { .. })), "{text:?}");
