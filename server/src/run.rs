@@ -26,7 +26,7 @@ use crate::node::{Driver, Handle, Keeping, Parts, REQUESTS_MAX, Roles, TICK};
 use crate::raft::{Config, Core, Recovered};
 use crate::snapshot::{Found, SnapshotDir, SnapshotError, Stored};
 use crate::transport::{
-    IdentityError, Members, MembersError, PeerEndpoint, dial_members, forget_without_log, store_id,
+    IdentityError, LinkEvent, Members, MembersError, PeerEndpoint, dial_members, forget_without_log, store_id,
 };
 use crate::wal::{Wal, WalError, WalOptions, WalThread};
 
@@ -96,50 +96,89 @@ pub async fn run(
     // Finds certificates and keys that do not belong together before anything is touched.
     let server = server(server_tls)?;
     // First of all, so that a busy port leaves nothing behind.
-    let (listener, address) = listen(SocketAddr::new(args.listen, args.port)).await?;
-    let metrics_listener = match args.metrics_port {
-        Some(port) => Some(listen(SocketAddr::new(args.listen, port)).await?.0),
-        None => None,
-    };
+    let ports = Ports::bind(&args).await?;
     let data_dir = args.data_dir();
     forget_without_log(&data_dir).map_err(identity_unknown)?;
-    let Opened {
-        wal,
-        recovered,
-        store,
-        snapshots,
-        newest,
-    } = open_state(&args, &data_dir)?;
+    let opened = open_state(&args, &data_dir)?;
+    let (snapshots, wal_stats) = (opened.snapshots.clone(), opened.wal.stats());
     let incarnation = random();
     let members = open_members(&args, client_tls, incarnation, &data_dir)?;
     let own_address = args
         .advertise
         .as_ref()
-        .map_or_else(|| own_address(address), |own| own.address.clone());
+        .map_or_else(|| own_address(ports.address), |own| own.address.clone());
+    let Assembled {
+        driver,
+        node,
+        link_events,
+        leader_known,
+        counters,
+    } = assemble(&args, opened, &members, &own_address)?;
 
+    let dialling = tokio::spawn(dial_members(members.clone(), link_events.clone()));
+    let name = args.node_id.0.as_str();
+    listening(format!("listening on {}", ports.address));
+    let metrics = ports.metrics.map(|(listener, at)| {
+        listening(format!("metrics on http://{at}/metrics"));
+        let sources = Sources {
+            node: node.clone(),
+            node_id: name.into(),
+            counters: counters.clone(),
+            wal: wal_stats,
+        };
+        tokio::spawn(metrics::serve(listener, sources))
+    });
+    let serving = Serving {
+        server,
+        listener: ports.listener,
+        service: KeyValues::new(node.clone(), name, own_address, incarnation, counters),
+        admins: Admins::new(node.clone(), name, access),
+        states: States::new(node.clone(), name, incarnation, members.clone()),
+        peers: PeerEndpoint::new(members, link_events, snapshots),
+        leader_known,
+        node,
+        driver,
+    };
+    let served = serving.until(stop).await;
+    dialling.abort();
+    metrics.inspect(tokio::task::JoinHandle::abort);
+    served
+}
+
+/// The node's task and the ways to it.
+struct Assembled {
+    driver: Driver,
+    node: Handle,
+    link_events: mpsc::Sender<LinkEvent>,
+    leader_known: watch::Receiver<bool>,
+    counters: Arc<Counters>,
+}
+
+/// Puts the parts of a node together.
+fn assemble(
+    args: &Args,
+    opened: Opened,
+    members: &Arc<Members>,
+    own_address: &str,
+) -> Result<Assembled, NodeError> {
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let (control_in, control) = mpsc::unbounded_channel();
     let (durable_in, durable) = mpsc::unbounded_channel();
     let (has_leader, leader_known) = watch::channel(false);
-    let (applied, applied_known) = watch::channel(store.applied());
-    let roles = Roles::new();
-    let (counters, wal_stats) = (Arc::new(Counters::default()), wal.stats());
-    let wal = WalThread::start(wal, move |progress| {
+    let (applied, applied_known) = watch::channel(opened.store.applied());
+    let (roles, counters) = (Roles::new(), Arc::new(Counters::default()));
+    let wal = WalThread::start(opened.wal, move |progress| {
         // A node that has stopped listening has stopped promising.
         let _ = durable_in.send(progress);
     });
-    let core = Core::new(core_config(&args, &members), recovered);
+    let core = Core::new(core_config(args, members), opened.recovered);
     let configuration = core.configuration().map(|(_, known)| known.clone());
     members
         .update(configuration.as_deref())
         .map_err(members_unknown)?;
-    let keeping = Keeping::new(
-        snapshots.clone(),
-        newest,
-        (args.snapshot_entries, args.snapshot_trailing, args.snapshot_rate),
-        link_events.clone(),
-    );
+    let limits = (args.snapshot_entries, args.snapshot_trailing, args.snapshot_rate);
+    let keeping = Keeping::new(opened.snapshots, opened.newest, limits, link_events.clone());
     let parts = Parts {
         core,
         wal,
@@ -151,53 +190,38 @@ pub async fn run(
         has_leader,
         applied,
         roles: roles.clone(),
-        own_address: own_address.clone(),
+        own_address: own_address.to_owned(),
         counters: counters.clone(),
     };
-    let driver = Driver::new(parts, store, keeping);
-    let node = Handle::new(requests_in, control_in, applied_known, roles);
-
-    let dialling = tokio::spawn(dial_members(members.clone(), link_events.clone()));
-    let service = KeyValues::new(
-        node.clone(),
-        &args.node_id.0,
-        own_address,
-        incarnation,
-        counters.clone(),
-    );
-    listening(format!("listening on {address}"));
-    let metrics = match metrics_listener {
-        Some(listener) => {
-            let at = listener
-                .local_addr()
-                .map_err(|source| NodeError::Listen { address, source })?;
-            listening(format!("metrics on http://{at}/metrics"));
-            let node_id = args.node_id.0.as_str().into();
-            let sources = Sources {
-                node: node.clone(),
-                node_id,
-                counters: counters.clone(),
-                wal: wal_stats,
-            };
-            Some(tokio::spawn(metrics::serve(listener, sources)))
-        }
-        None => None,
-    };
-    let serving = Serving {
-        server,
-        listener,
-        service,
-        admins: Admins::new(node.clone(), &args.node_id.0, access),
-        states: States::new(node.clone(), &args.node_id.0, incarnation, members.clone()),
-        peers: PeerEndpoint::new(members, link_events, snapshots),
+    Ok(Assembled {
+        driver: Driver::new(parts, opened.store, keeping),
+        node: Handle::new(requests_in, control_in, applied_known, roles),
+        link_events,
         leader_known,
-        node,
-        driver,
-    };
-    let served = serving.until(stop).await;
-    dialling.abort();
-    metrics.inspect(tokio::task::JoinHandle::abort);
-    served
+        counters,
+    })
+}
+
+/// Where a node listens.
+struct Ports {
+    listener: TcpListener,
+    address: SocketAddr,
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Ports {
+    async fn bind(args: &Args) -> Result<Ports, NodeError> {
+        let (listener, address) = listen(SocketAddr::new(args.listen, args.port)).await?;
+        let metrics = match args.metrics_port {
+            Some(port) => Some(listen(SocketAddr::new(args.listen, port)).await?),
+            None => None,
+        };
+        Ok(Ports {
+            listener,
+            address,
+            metrics,
+        })
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {

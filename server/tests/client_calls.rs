@@ -1,51 +1,23 @@
-//! What clients can ask beyond single reads and writes: sessions, scans, watches, batches, and reads of less freshness.
+//! What clients can ask beyond single reads and writes: sessions, scans and reads of less freshness, and what it
+//! is told at the limits. Watches and batches are in `client_streams.rs`.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::{Cluster, client, eventually, leads, lone_node, outcome, timed};
+use common::calls::{batch_put, open_session, put, serving_node};
+use common::{Cluster, client, eventually, leads, outcome, timed};
 use proto::metadata;
 use proto::raft::{
-    BatchCompareAndSwap, BatchGet, BatchPut, BatchRequest, BatchResponse, CloseSessionRequest,
-    CompareAndSwapRequest, Consistency, DeleteRequest, GetClusterStatusRequest, GetRequest,
-    OpenSessionRequest, Operation, OperationResult, PutRequest, ScanRequest, Stamp, WatchRequest,
-    WatchResponse, operation,
+    BatchRequest, CloseSessionRequest, CompareAndSwapRequest, Consistency, DeleteRequest, GetRequest,
+    PutRequest, ScanRequest, Stamp,
 };
 use tempfile::tempdir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
-
-fn put(key: &str, value: &str) -> PutRequest {
-    PutRequest {
-        key: key.into(),
-        value: value.into(),
-        session: None,
-    }
-}
+use tonic::{Code, Status};
 
 fn reason(status: &Status) -> Option<&str> {
     status.metadata().get(metadata::REASON)?.to_str().ok()
-}
-
-/// A lone node that leads.
-async fn serving_node(dir: &tempfile::TempDir) -> (common::Node, u16) {
-    let (node, port) = lone_node(dir).await;
-    let mut client = client(port);
-    eventually("the node to lead", async || {
-        let status = client.get_cluster_status(timed(GetClusterStatusRequest {})).await;
-        status
-            .is_ok_and(|status| leads(status.get_ref()))
-            .then_some(())
-            .ok_or("it does not yet")
-    })
-    .await;
-    (node, port)
-}
-
-async fn open_session(client: &mut common::Client) -> u64 {
-    let opened = client.open_session(timed(OpenSessionRequest {})).await.unwrap();
-    opened.into_inner().session_id
 }
 
 #[tokio::test]
@@ -152,10 +124,21 @@ async fn sessions_that_are_unknown_closed_or_too_far_ahead_are_refused_by_name()
     };
     let other = client.delete(timed(delete)).await.unwrap_err();
     assert_eq!(other.code(), Code::FailedPrecondition, "{other}");
+    let delete = DeleteRequest {
+        key: "k".into(),
+        session: Some(Stamp {
+            session_id,
+            sequence: 4,
+            acknowledged: 3,
+        }),
+    };
+    client.delete(timed(delete)).await.unwrap();
+    let other = client.put(stamped(session_id, 4, 3)).await.unwrap_err();
+    assert_eq!(other.code(), Code::FailedPrecondition, "{other}");
     let close = || timed(CloseSessionRequest { session_id });
     assert!(client.close_session(close()).await.unwrap().into_inner().existed);
     assert!(!client.close_session(close()).await.unwrap().into_inner().existed);
-    let closed = client.put(stamped(session_id, 4, 3)).await.unwrap_err();
+    let closed = client.put(stamped(session_id, 5, 4)).await.unwrap_err();
     assert_eq!(reason(&closed), Some(metadata::SESSION_EXPIRED));
 }
 
@@ -206,253 +189,6 @@ async fn a_scan_reads_a_range_in_order_page_by_page() {
         client.scan(timed(long)).await.unwrap_err().code(),
         Code::InvalidArgument
     );
-}
-
-async fn next(watch: &mut Streaming<WatchResponse>) -> WatchResponse {
-    let message = tokio::time::timeout(common::PATIENCE, watch.message()).await;
-    message.expect("news in time").unwrap().expect("an open watch")
-}
-
-#[tokio::test]
-async fn a_watch_tells_every_change_once_in_order_and_goes_on_where_it_broke_off() {
-    let dir = tempdir().unwrap();
-    let (_node, port) = serving_node(&dir).await;
-    let mut client = client(port);
-    client.put(timed(put("a0", "before"))).await.unwrap();
-    let follow = |start_index| WatchRequest {
-        prefix: "a".into(),
-        start_index,
-    };
-    let mut watch = client.watch(follow(1)).await.unwrap().into_inner();
-    let mut written = vec![("a0".to_owned(), Some("before".to_owned()))];
-    for number in 1..20 {
-        let key = format!("a{}", number % 3);
-        client.put(timed(put(&key, &number.to_string()))).await.unwrap();
-        written.push((key, Some(number.to_string())));
-        client.put(timed(put("b", "of no interest"))).await.unwrap();
-    }
-    let gone = DeleteRequest {
-        key: "a1".into(),
-        session: None,
-    };
-    client.delete(timed(gone)).await.unwrap();
-    written.push(("a1".to_owned(), None));
-    let (mut seen, mut indexes, mut up_to) = (Vec::new(), Vec::new(), 0);
-    while seen.len() < written.len() {
-        let news = next(&mut watch).await;
-        assert!(news.index >= up_to);
-        up_to = news.index;
-        indexes.extend(news.events.iter().map(|event| event.index));
-        seen.extend(news.events.into_iter().map(|event| (event.key, event.value)));
-        if seen.len() == 8 || seen.len() == 13 {
-            watch = client.watch(follow(up_to + 1)).await.unwrap().into_inner();
-        }
-    }
-    assert_eq!(seen, written);
-    assert!(indexes.is_sorted_by(|one, other| one < other), "{indexes:?}");
-    // From now on.
-    let mut late = client.watch(follow(0)).await.unwrap().into_inner();
-    client.put(timed(put("a9", "new"))).await.unwrap();
-    assert_eq!(next(&mut late).await.events[0].key, "a9");
-}
-
-#[tokio::test]
-async fn a_watch_from_before_the_snapshot_is_refused_with_the_first_index_that_is_left() {
-    let dir = tempdir().unwrap();
-    let (mut node, port) = serving_node(&dir).await;
-    for number in 0..20 {
-        client(port)
-            .put(timed(put("k", &number.to_string())))
-            .await
-            .unwrap();
-    }
-    let mut admin = proto::raft::admin_service_client::AdminServiceClient::new(common::channel(port));
-    let snapshot = admin
-        .take_snapshot(timed(proto::raft::TakeSnapshotRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    node.kill();
-    let (_node, port) = serving_node(&dir).await;
-    let watch = |start_index| WatchRequest {
-        prefix: String::new(),
-        start_index,
-    };
-    let refused = client(port).watch(watch(2)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
-    let first = refused
-        .metadata()
-        .get(metadata::FIRST_INDEX)
-        .unwrap()
-        .to_str()
-        .unwrap();
-    assert_eq!(first, (snapshot.last_index + 1).to_string());
-    client(port).watch(watch(snapshot.last_index + 1)).await.unwrap();
-}
-
-fn operation(id: u64, kind: operation::Kind) -> Operation {
-    Operation {
-        id,
-        kind: Some(kind),
-        session: None,
-    }
-}
-
-fn batch_put(id: u64, key: &str, value: &[u8]) -> Operation {
-    operation(
-        id,
-        operation::Kind::Put(BatchPut {
-            key: key.into(),
-            value: value.to_vec().into(),
-        }),
-    )
-}
-
-fn batch_get(id: u64, key: &str) -> Operation {
-    operation(
-        id,
-        operation::Kind::Get(BatchGet {
-            key: key.into(),
-            consistency: 0,
-        }),
-    )
-}
-
-async fn results(answers: &mut Streaming<BatchResponse>, count: usize) -> Vec<OperationResult> {
-    let mut found = Vec::new();
-    while found.len() < count {
-        let message = tokio::time::timeout(common::PATIENCE, answers.message()).await;
-        found.extend(
-            message
-                .expect("results in time")
-                .unwrap()
-                .expect("an open stream")
-                .results,
-        );
-    }
-    found.sort_by_key(|result| result.id);
-    found
-}
-
-#[tokio::test]
-async fn a_batch_carries_thousands_of_operations_and_any_bytes() {
-    let dir = tempdir().unwrap();
-    let (_node, port) = serving_node(&dir).await;
-    let (requests, queue) = mpsc::channel(4);
-    let mut client = client(port);
-    let mut answers = client
-        .batch(ReceiverStream::new(queue))
-        .await
-        .unwrap()
-        .into_inner();
-    const COUNT: u64 = 20_000;
-    let sender = tokio::spawn(async move {
-        for first in (0..COUNT).step_by(500) {
-            let operations =
-                (first..first + 500).map(|id| batch_put(id, &format!("k{id}"), &[0xff, id as u8]));
-            let request = BatchRequest {
-                operations: operations.collect(),
-            };
-            requests.send(request).await.unwrap();
-        }
-        requests
-    });
-    let written = results(&mut answers, COUNT as usize).await;
-    let requests = sender.await.unwrap();
-    assert!(
-        written
-            .iter()
-            .zip(0..)
-            .all(|(result, id)| result.id == id && result.done && result.error.is_none())
-    );
-    let mut indexes: Vec<u64> = written.iter().map(|result| result.index).collect();
-    indexes.sort_unstable();
-    assert!(
-        indexes.is_sorted_by(|one, other| one < other),
-        "every write has an index of its own"
-    );
-
-    let swap = BatchCompareAndSwap {
-        key: "k7".into(),
-        expected: Some(vec![0xff, 9].into()),
-        value: vec![1].into(),
-    };
-    let operations = vec![
-        batch_get(1, "k300"),
-        batch_get(2, "nothing"),
-        operation(3, operation::Kind::CompareAndSwap(swap)),
-        batch_put(4, "", b"no key"),
-        batch_get(1, "k1"),
-        Operation::default(),
-    ];
-    requests.send(BatchRequest { operations }).await.unwrap();
-    let found = results(&mut answers, 6).await;
-    let codes: Vec<(u64, u32)> = found
-        .iter()
-        .map(|result| (result.id, result.error.as_ref().map_or(0, |error| error.code)))
-        .collect();
-    let invalid = Code::InvalidArgument as u32;
-    assert_eq!(
-        codes.iter().filter(|(_, code)| *code == invalid).count(),
-        3,
-        "{codes:?}"
-    );
-    let by_id = |id| {
-        found
-            .iter()
-            .find(|result| result.id == id && result.error.is_none())
-            .unwrap()
-    };
-    assert_eq!(by_id(1).value.as_deref(), Some(&[0xff, 44][..]));
-    assert!(!by_id(2).done);
-    assert_eq!(
-        (by_id(3).done, by_id(3).value.as_deref()),
-        (false, Some(&[0xff, 7][..]))
-    );
-    // A value that is no text is not handed out as if it were.
-    let get = GetRequest {
-        key: "k300".into(),
-        ..Default::default()
-    };
-    let refused = client.get(timed(get)).await.unwrap_err();
-    assert_eq!(
-        (refused.code(), outcome(&refused)),
-        (Code::FailedPrecondition, Some(metadata::NOT_EXECUTED))
-    );
-    drop(requests);
-    assert!(
-        answers.message().await.unwrap().is_none(),
-        "the stream ends when everything is answered"
-    );
-}
-
-#[tokio::test]
-async fn a_batch_on_a_follower_is_told_who_leads_operation_by_operation() {
-    let cluster = Cluster::start(3).await;
-    let leader = cluster.leader().await;
-    let follower = (leader + 1) % 3;
-    let (requests, queue) = mpsc::channel(1);
-    let mut client = cluster.client(follower);
-    let mut answers = client
-        .batch(ReceiverStream::new(queue))
-        .await
-        .unwrap()
-        .into_inner();
-    let operations = vec![batch_put(1, "k", b"v"), batch_get(2, "k")];
-    requests.send(BatchRequest { operations }).await.unwrap();
-    let found = results(&mut answers, 2).await;
-    let error = found[0].error.as_ref().unwrap();
-    assert_eq!(
-        (error.leader_id.as_str(), error.outcome.as_str()),
-        (cluster.name(leader).as_str(), metadata::NOT_EXECUTED)
-    );
-    assert!(found[1].error.is_none(), "reads are served by every node");
-    let many = (0..2000).map(|id| batch_get(id, "k"));
-    let too_many = BatchRequest {
-        operations: many.collect(),
-    };
-    requests.send(too_many).await.unwrap();
-    assert_eq!(answers.message().await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
@@ -618,4 +354,73 @@ async fn thousands_of_tiny_calls_on_one_connection_outlive_a_node_that_does_not_
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap(), "v");
     }
+}
+
+#[tokio::test]
+async fn a_session_full_of_large_replies_does_not_spoil_the_snapshot() {
+    let dir = tempdir().unwrap();
+    let (mut node, port) = serving_node(&dir).await;
+    let mut calls = client(port);
+    let large = "v".repeat(1 << 20);
+    calls.put(timed(put("k", &large))).await.unwrap();
+    let session_id = open_session(&mut calls).await;
+    let swap = |sequence, acknowledged| {
+        timed(CompareAndSwapRequest {
+            key: "k".into(),
+            expected: None,
+            value: String::new(),
+            session: Some(Stamp {
+                session_id,
+                sequence,
+                acknowledged,
+            }),
+        })
+    };
+    let mut refused = 0;
+    for sequence in 1..=70 {
+        match calls.compare_and_swap(swap(sequence, 0)).await {
+            Ok(answer) => assert!(!answer.get_ref().swapped),
+            Err(status) => {
+                assert_eq!(
+                    (status.code(), outcome(&status)),
+                    (Code::ResourceExhausted, Some(metadata::NOT_EXECUTED))
+                );
+                refused += 1;
+            }
+        }
+    }
+    let mut admin = proto::raft::admin_service_client::AdminServiceClient::new(common::channel(port));
+    admin
+        .take_snapshot(timed(proto::raft::TakeSnapshotRequest {}))
+        .await
+        .unwrap();
+    node.kill();
+    let (_node, port) = serving_node(&dir).await;
+    let mut calls = client(port);
+    let read = calls
+        .get(timed(GetRequest {
+            key: "k".into(),
+            ..Default::default()
+        }))
+        .await
+        .unwrap();
+    assert_eq!(read.get_ref().value, large);
+    // A retry has its reply still; what was refused goes through once the client has said what it has.
+    assert!(
+        !calls
+            .compare_and_swap(swap(1, 0))
+            .await
+            .unwrap()
+            .get_ref()
+            .swapped
+    );
+    assert!(refused > 0, "what a session remembers is bounded");
+    assert!(
+        !calls
+            .compare_and_swap(swap(70, 69))
+            .await
+            .unwrap()
+            .get_ref()
+            .swapped
+    );
 }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use prost::Message as _;
+use proto::metadata;
 use proto::raft::{BatchRequest, BatchResponse, Operation, OperationResult, ResponseHeader, operation};
 use proto::storage::{Command, CompareAndSwap, Delete, Put, command::Kind};
 use tokio::sync::mpsc;
@@ -11,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::key_value::{found_key, header, stamp_to_storage};
-use super::refusal::{check_key, check_value, not_executed, operation_error, refusal, session_refusal};
+use super::refusal::{check_key, check_value, not_executed, operation_error, refusal, session_refusal, with};
 use crate::kv::Reply;
 use crate::metrics::{self, Counters};
 use crate::node::{Answer, Answered, ClientRequest, Failure, Handle, Query, ReadRequest, Responder};
@@ -21,6 +23,8 @@ use crate::raft::Term;
 const UNDER_WAY_MAX: usize = 4096;
 /// Operations in one message.
 const OPERATIONS_MAX: usize = 1024;
+/// A message holds about so much, or one result: clients refuse messages beyond 4 MiB unless told otherwise.
+const MESSAGE_BYTES: usize = 1 << 20;
 /// Messages that wait for the client to read them.
 const RESPONSES_MAX: usize = 16;
 
@@ -65,32 +69,44 @@ impl Stream {
         mut done: mpsc::UnboundedReceiver<Outcome>,
         responses: mpsc::Sender<Result<BatchResponse, Status>>,
     ) {
-        let (mut open, mut outcomes) = (true, Vec::new());
-        while open || !self.under_way.is_empty() {
-            let room = open && self.under_way.len() + OPERATIONS_MAX <= UNDER_WAY_MAX;
-            let response = tokio::select! {
+        let (mut end, mut outcomes) = (None, Vec::new());
+        while end.is_none() || !self.under_way.is_empty() {
+            let room = end.is_none() && self.under_way.len() + OPERATIONS_MAX <= UNDER_WAY_MAX;
+            let found = tokio::select! {
                 count = done.recv_many(&mut outcomes, UNDER_WAY_MAX), if !self.under_way.is_empty() => {
                     debug_assert!(count > 0, "this stream holds a sender itself");
-                    Ok(self.collect(outcomes.drain(..)))
+                    self.collect(outcomes.drain(..))
                 }
                 request = requests.message(), if room => match request {
                     Ok(Some(request)) => match self.submit(request.operations) {
-                        Ok(refused) if refused.is_empty() => continue,
-                        Ok(refused) => Ok(self.response(refused)),
-                        Err(status) => Err(status),
+                        Ok(refused) => in_messages(refused),
+                        Err(status) => {
+                            end = Some(Err(status));
+                            continue;
+                        }
                     },
                     Ok(None) => {
-                        open = false;
+                        end = Some(Ok(()));
                         continue;
                     }
-                    // The client has gone.
-                    Err(_) => return,
+                    // A message that cannot be read, or a client that has gone.
+                    Err(status) => {
+                        end = Some(Err(with(status, metadata::OUTCOME, metadata::NOT_EXECUTED)));
+                        continue;
+                    }
                 },
+                () = responses.closed() => return,
             };
-            let ends = response.is_err();
-            if responses.send(response).await.is_err() || ends {
-                return;
+            for response in found {
+                if responses.send(Ok(response)).await.is_err() {
+                    return;
+                }
             }
+        }
+        // Everything that was begun has its result by now, so what has none did not happen.
+        if let Some(Err(status)) = end {
+            // A client that has gone needs no reason.
+            let _ = responses.send(Err(status)).await;
         }
     }
 
@@ -180,7 +196,7 @@ impl Stream {
         })
     }
 
-    fn collect(&mut self, outcomes: impl Iterator<Item = Outcome>) -> BatchResponse {
+    fn collect(&mut self, outcomes: impl Iterator<Item = Outcome>) -> Vec<BatchResponse> {
         let mut term = None;
         let results = outcomes.map(|(id, outcome)| {
             if let Some(operation) = self.under_way.remove(&id) {
@@ -192,25 +208,42 @@ impl Stream {
             });
             found.unwrap_or_else(|status| failed(id, &status))
         });
-        let results = results.collect();
-        let mut response = self.response(results);
+        let mut responses = in_messages(results.collect());
         if term.is_some() && term != self.term {
             self.term = term;
-            response.header = self.header();
+            if let Some(first) = responses.first_mut() {
+                first.header = self.header();
+            }
         }
-        response
-    }
-
-    fn response(&self, results: Vec<OperationResult>) -> BatchResponse {
-        BatchResponse {
-            header: None,
-            results,
-        }
+        responses
     }
 
     fn header(&self) -> Option<ResponseHeader> {
         header(&self.node_id, self.term?)
     }
+}
+
+/// Puts results into as few messages as hold them.
+fn in_messages(results: Vec<OperationResult>) -> Vec<BatchResponse> {
+    let mut messages: Vec<BatchResponse> = Vec::new();
+    let mut room = 0;
+    for result in results {
+        let bytes = result.encoded_len();
+        match messages.last_mut().filter(|_| bytes <= room) {
+            Some(message) => {
+                room -= bytes;
+                message.results.push(result);
+            }
+            None => {
+                room = MESSAGE_BYTES.saturating_sub(bytes);
+                messages.push(BatchResponse {
+                    header: None,
+                    results: vec![result],
+                });
+            }
+        }
+    }
+    messages
 }
 
 fn failed(id: u64, status: &Status) -> OperationResult {

@@ -123,10 +123,14 @@ impl KeyValueService for KeyValues {
             key,
             value: value.into(),
         });
-        let written = self.write(put, session, deadline).await?;
-        let header = self.header(written.term);
-        let index = written.value.index;
-        Ok(Response::new(PutResponse { header, index }))
+        let Answer { term, value: written } = self.write(put, session, deadline).await?;
+        let Reply::Put = written.reply else {
+            return Err(mismatch(&written));
+        };
+        Ok(Response::new(PutResponse {
+            header: self.header(term),
+            index: written.index,
+        }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {

@@ -54,8 +54,11 @@ pub(super) fn session_refusal(reply: &Reply) -> Option<Status> {
             metadata::REPLY_FORGOTTEN,
         ),
         Reply::SequenceTooFar => {
-            let ahead = crate::kv::SEQUENCES_AHEAD_MAX;
-            let text = format!("the sequence is more than {ahead} beyond what the client has acknowledged");
+            let (ahead, bytes) = (crate::kv::SEQUENCES_AHEAD_MAX, crate::kv::REPLY_BYTES_MAX);
+            let text = format!(
+                "the client has not acknowledged {bytes} bytes of replies, or the sequence is more than {ahead} beyond \
+                 what it has acknowledged"
+            );
             not_executed(Code::ResourceExhausted, &text)
         }
         _ => return None,

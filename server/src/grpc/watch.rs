@@ -7,6 +7,7 @@ use std::time::Duration;
 use proto::metadata;
 use proto::raft::{Event, WatchRequest, WatchResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -21,7 +22,7 @@ use crate::raft::Index;
 const WATCHERS_MAX: usize = 1024;
 /// One message holds about so much.
 const MESSAGE_BYTES: usize = 256 << 10;
-/// A watch without events says so often how far it has come.
+/// A watch without events says so often how far it has come, however much happens to keys that it does not follow.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// The watches of one node.
@@ -99,14 +100,14 @@ struct Watch {
 impl Watch {
     async fn run(mut self, messages: mpsc::Sender<Result<WatchResponse, Status>>) {
         let mut applied = self.node.applied();
+        let mut progress_at = Instant::now() + PROGRESS_EVERY;
         loop {
             let waited = tokio::select! {
-                waited = tokio::time::timeout(PROGRESS_EVERY, applied.wait_for(|applied| *applied >= self.next)) => {
+                waited = tokio::time::timeout_at(progress_at, applied.wait_for(|applied| *applied >= self.next)) => {
                     waited.map(|applied| applied.is_ok())
                 }
                 () = messages.closed() => return,
             };
-            let idle = waited.is_err();
             if waited == Ok(false) {
                 let _ = messages.send(Err(refusal(Failure::Stopping))).await;
                 return;
@@ -115,9 +116,13 @@ impl Watch {
             let ends = message.is_err();
             let empty = message.as_ref().is_ok_and(|message| message.events.is_empty());
             // Changes of other keys are not worth a message each.
-            if (!empty || idle) && (messages.send(message).await.is_err() || ends) {
+            if empty && Instant::now() < progress_at {
+                continue;
+            }
+            if messages.send(message).await.is_err() || ends {
                 return;
             }
+            progress_at = Instant::now() + PROGRESS_EVERY;
         }
     }
 

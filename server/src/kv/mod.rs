@@ -16,7 +16,7 @@ use prost::Message as _;
 use proto::storage::{Command, Stamp, command::Kind};
 
 pub use history::{Event, Events, TooOld};
-pub use sessions::{SEQUENCES_AHEAD_MAX, SESSIONS_MAX, Session};
+pub use sessions::{REPLY_BYTES_MAX, SEQUENCES_AHEAD_MAX, SESSIONS_MAX, Session};
 
 use crate::raft::{Entry, EntryKind, Index};
 use history::History;
@@ -70,7 +70,8 @@ pub enum Reply {
     SessionExpired,
     /// Nothing changed now: the command was carried out before, and the client said that it has the reply.
     ReplyForgotten,
-    /// Nothing changed: the sequence is too far beyond what the client has acknowledged.
+    /// Nothing changed: the sequence is too far beyond what the client has acknowledged, or the replies in between are
+    /// too large.
     SequenceTooFar,
 }
 

@@ -14,6 +14,10 @@ pub const SESSIONS_MAX: usize = 4096;
 /// A session's commands may be so many numbers beyond those whose replies its client has.
 pub const SEQUENCES_AHEAD_MAX: u64 = 256;
 
+/// A session whose client has not acknowledged so many bytes of replies carries nothing further out until it does: what
+/// is remembered goes into snapshots, and through the digest at every use.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
 /// The sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sessions {
@@ -33,6 +37,17 @@ pub struct Session {
     pub(crate) acknowledged: u64,
     /// The others, by sequence: the entry that was carried out, and its reply.
     pub(crate) replies: BTreeMap<u64, (Index, Reply)>,
+}
+
+impl Session {
+    /// Bytes of the values in its replies.
+    fn reply_bytes(&self) -> usize {
+        let bytes = |(_, reply): &(Index, Reply)| match reply {
+            Reply::NotSwapped(version) => version.value.as_ref().map_or(0, |value| value.len()),
+            _ => 0,
+        };
+        self.replies.values().map(bytes).sum()
+    }
 }
 
 /// What is to be done with a stamped command.
@@ -96,7 +111,8 @@ impl Sessions {
         if let Some((index, reply)) = session.replies.get(&sequence) {
             return Verdict::Done(*index, reply.clone());
         }
-        if sequence > session.acknowledged + SEQUENCES_AHEAD_MAX {
+        let ahead = sequence - session.acknowledged;
+        if ahead > SEQUENCES_AHEAD_MAX || session.reply_bytes() >= REPLY_BYTES_MAX {
             return Verdict::Refused(Reply::SequenceTooFar);
         }
         Verdict::New

@@ -206,6 +206,29 @@ fn a_retry_gets_the_first_reply_and_changes_nothing() {
 }
 
 #[test]
+fn a_session_remembers_large_replies_up_to_a_bound_and_goes_on_when_they_are_acknowledged() {
+    let large = Kind::Put(Put {
+        key: "k".into(),
+        value: vec![b'v'; REPLY_BYTES_MAX / 2].into(),
+    });
+    let mut store = filled(&[open_session(1), entry(2, large)]);
+    let swap = |index, sequence, acknowledged| {
+        let swap = CompareAndSwap {
+            key: "k".into(),
+            expected: None,
+            value: "z".into(),
+        };
+        stamped(index, 1, sequence, acknowledged, Kind::CompareAndSwap(swap))
+    };
+    let failed = store.apply(&swap(3, 1, 0));
+    store.apply(&swap(4, 2, 0));
+    assert_eq!(store.apply(&swap(5, 3, 0)), did(5, Reply::SequenceTooFar));
+    assert_eq!(store.apply(&swap(6, 1, 0)), failed, "a retry has its reply still");
+    let after = store.apply(&swap(7, 3, 1)).unwrap();
+    assert!(matches!(after.reply, Reply::NotSwapped(_)), "there is room again");
+}
+
+#[test]
 fn an_unknown_session_a_forgotten_reply_and_a_far_sequence_are_refused_by_name() {
     let mut store = filled(&[open_session(1)]);
     let one = |index, session, sequence, acknowledged| {

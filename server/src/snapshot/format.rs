@@ -29,7 +29,8 @@ const END: u32 = 3;
 
 /// A chunk is closed when it has grown beyond this.
 const CHUNK_BYTES: usize = 256 << 10;
-/// No chunk is longer: one value of the largest size, or a session with all its replies, fits in.
+/// No chunk is longer: one value of the largest size, or a session with all its replies ([`crate::kv::REPLY_BYTES_MAX`]
+/// and one more), fits in.
 const CHUNK_BYTES_MAX: usize = 64 << 20;
 
 /// Why some bytes are no snapshot.

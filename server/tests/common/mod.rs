@@ -9,13 +9,13 @@
     reason = "each test binary takes in this module whole and uses a part of it"
 )]
 
+pub(crate) mod calls;
 pub(crate) mod ports;
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -334,28 +334,6 @@ impl Everybody {
                 }
             }
         }
-    }
-
-    /// One write, given up when it is time to stop. Whether it was acknowledged.
-    pub(crate) async fn put_once_or_stop(&mut self, key: &str, value: &str, stop: &AtomicBool) -> bool {
-        while !stop.load(Relaxed) {
-            let request = timed(PutRequest {
-                key: key.to_owned(),
-                value: value.to_owned(),
-                ..Default::default()
-            });
-            match self.clients[self.leader].put(request).await {
-                Ok(_) => return true,
-                Err(status) => {
-                    self.leader = (self.leader + 1) % self.clients.len();
-                    if outcome(&status) != Some(metadata::NOT_EXECUTED) {
-                        return false;
-                    }
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-        false
     }
 
     /// Writes until it is acknowledged.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod checklist;
 mod cluster;
 mod distrust;
 mod elections;
