@@ -75,6 +75,7 @@ fn encode(criterion: &mut Criterion) {
                         index: batch,
                     },
                     hard_state: HardState::default(),
+                    suspect: None,
                     align_bytes: 4096,
                 });
                 (header.crc, bytes.len())

@@ -410,3 +410,31 @@ async fn a_stamped_operation_sent_again_on_another_stream_happens_once() {
     }
     assert_eq!(indexes[0], indexes[1]);
 }
+
+#[tokio::test]
+async fn a_stamp_of_another_command_is_no_answer_to_an_operation() {
+    let dir = tempdir().unwrap();
+    let (_node, port) = serving_node(&dir).await;
+    let session_id = open_session(&mut client(port)).await;
+    let stamp = Some(Stamp {
+        session_id,
+        sequence: 1,
+        acknowledged: 0,
+    });
+    let mut batch = Batch::open(client(port)).await;
+    let put = Operation {
+        session: stamp,
+        ..batch_put(1, "k", b"v")
+    };
+    batch.send(vec![put]).await;
+    assert!(results(&mut batch.answers, 1).await[0].done);
+    let delete = operation::Kind::Delete(proto::raft::BatchDelete { key: "k".into() });
+    let other = Operation {
+        id: 2,
+        kind: Some(delete),
+        session: stamp,
+    };
+    batch.send(vec![other]).await;
+    let refused = results(&mut batch.answers, 1).await.remove(0).error.unwrap();
+    assert_eq!(refused.code, Code::FailedPrecondition as u32, "{refused:?}");
+}

@@ -45,6 +45,7 @@ impl Forge {
             prev_crc: self.prev_crc,
             end,
             hard_state: self.hard_state,
+            suspect: None,
             align_bytes: 512,
         });
         let at = self.at;
@@ -141,10 +142,11 @@ fn an_image_of_a_frame_inside_a_payload_is_not_taken_for_a_frame() {
         prev_crc: 0,
         end: end(1, 3),
         hard_state: HardState::default(),
+        suspect: None,
         align_bytes: 512,
     });
-    // The records begin 96 bytes into the frame, the payload of the entry 21 bytes later.
-    let mut payload = vec![7; 512 - 96 - 21];
+    // The records begin 112 bytes into the frame, the payload of the entry 21 bytes later.
+    let mut payload = vec![7; 512 - 112 - 21];
     payload.extend_from_slice(image_of_frame);
     payload.extend_from_slice(&[7; 2000]);
     let second = forge.add(&append(2, &payload), 2, 1, end(1, 2));

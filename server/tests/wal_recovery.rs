@@ -135,7 +135,7 @@ fn every_flipped_byte_of_a_header_is_mended_from_its_copy_even_in_the_newest_fra
     let all = frames(&state, 1, 512);
     assert_eq!(all.len(), 2);
     for (at, _) in all {
-        for byte in at..at + 96 {
+        for byte in at..at + 112 {
             let mut image = state.clone();
             image.damage(&segment(1), |data| data[byte] ^= 0x10);
             let (_, recovered, info) = open(&MemDisk::of(image), &options).unwrap();
@@ -163,7 +163,7 @@ fn a_damaged_length_is_damage_and_not_the_end_of_the_file() {
             "by the copy"
         );
         // Without the copy nobody can tell how much was promised.
-        let copy_at = at + header.extent_bytes(512) - 96;
+        let copy_at = at + header.extent_bytes(512) - 112;
         image.damage(&segment(1), |data| data[copy_at + 36] ^= 1);
         assert_eq!(damaged(image.clone(), &options).frame, 3);
         assert!(open(&MemDisk::of(image), &options).is_err());
@@ -350,9 +350,9 @@ fn zeros_inside_a_payload_are_not_taken_for_lost_sectors() {
 #[test]
 fn a_last_sector_that_holds_one_byte_is_not_taken_for_lost_when_that_byte_is_damaged() {
     let options = small(512, 8 << 10);
-    // Header and the head of the entry take 117 bytes; the last byte is alone in the second sector, but for the copy of the
+    // Header and the head of the entry take 133 bytes; the last byte is alone in the second sector, but for the copy of the
     // header at its end.
-    let mut payload = vec![0; 512 - 117];
+    let mut payload = vec![0; 512 - 133];
     payload.push(1);
     let state = written(&[append(1, b"first"), append(2, &payload)], &options);
     let (at, header) = frames(&state, 1, 512)[1];

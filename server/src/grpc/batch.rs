@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::key_value::{found_key, header, stamp_to_storage};
+use super::key_value::{found_key, header, mismatch, stamp_to_storage};
 use super::refusal::{check_key, check_value, not_executed, operation_error, refusal, session_refusal, with};
 use crate::kv::Reply;
 use crate::metrics::{self, Counters};
@@ -56,7 +56,7 @@ struct Stream {
     node_id: Arc<str>,
     results: mpsc::UnboundedSender<Outcome>,
     /// Operations without an answer.
-    under_way: HashMap<u64, metrics::Operation>,
+    under_way: HashMap<u64, Asked>,
     counters: Arc<Counters>,
     /// The term that the client was told last.
     term: Option<Term>,
@@ -125,11 +125,7 @@ impl Stream {
             let id = operation.id;
             match self.request(operation) {
                 Ok(request) => {
-                    let operation = match request {
-                        ClientRequest::Read(_) => metrics::Operation::Read,
-                        _ => metrics::Operation::Write,
-                    };
-                    self.under_way.insert(id, operation);
+                    self.under_way.insert(id, Asked::of(&request));
                     numbers.push(id);
                     begun.push(request);
                 }
@@ -199,12 +195,14 @@ impl Stream {
     fn collect(&mut self, outcomes: impl Iterator<Item = Outcome>) -> Vec<BatchResponse> {
         let mut term = None;
         let results = outcomes.map(|(id, outcome)| {
-            if let Some(operation) = self.under_way.remove(&id) {
-                self.counters.answered(operation, &outcome);
-            }
+            let asked = self
+                .under_way
+                .remove(&id)
+                .expect("only what is under way is answered, once");
+            self.counters.answered(asked.operation(), &outcome);
             let found = outcome.map_err(refusal).and_then(|answer| {
                 term = Some(answer.term);
-                result(id, answer.value)
+                result(id, asked, answer.value)
             });
             found.unwrap_or_else(|status| failed(id, &status))
         });
@@ -254,7 +252,46 @@ fn failed(id: u64, status: &Status) -> OperationResult {
     }
 }
 
-fn result(id: u64, answered: Answered) -> Result<OperationResult, Status> {
+/// What an operation asks for, as far as its answer must fit.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Get,
+    Put,
+    Delete,
+    Swap,
+}
+
+impl Asked {
+    fn of(request: &ClientRequest) -> Asked {
+        let ClientRequest::Write { command, .. } = request else {
+            return Asked::Get;
+        };
+        match command.kind {
+            Some(Kind::Delete(_)) => Asked::Delete,
+            Some(Kind::CompareAndSwap(_)) => Asked::Swap,
+            _ => Asked::Put,
+        }
+    }
+
+    fn operation(self) -> metrics::Operation {
+        match self {
+            Asked::Get => metrics::Operation::Read,
+            _ => metrics::Operation::Write,
+        }
+    }
+
+    /// Whether a reply is one to this: under a stamp that was used for something else it is not.
+    fn fits(self, reply: &Reply) -> bool {
+        match self {
+            Asked::Get => false,
+            Asked::Put => matches!(reply, Reply::Put),
+            Asked::Delete => matches!(reply, Reply::Delete { .. }),
+            Asked::Swap => matches!(reply, Reply::Swapped | Reply::NotSwapped(_)),
+        }
+    }
+}
+
+fn result(id: u64, asked: Asked, answered: Answered) -> Result<OperationResult, Status> {
     let (index, done, value) = match answered {
         Answered::Found(found) => {
             let version = found_key(found.read)?;
@@ -263,6 +300,9 @@ fn result(id: u64, answered: Answered) -> Result<OperationResult, Status> {
         Answered::Applied(applied) => {
             if let Some(status) = session_refusal(&applied.reply) {
                 return Err(status);
+            }
+            if !asked.fits(&applied.reply) {
+                return Err(mismatch(&applied));
             }
             match applied.reply {
                 Reply::Delete { existed } => (applied.index, existed, None),

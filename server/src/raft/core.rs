@@ -44,6 +44,9 @@ pub(super) struct Leadership {
     pub(super) lease_rounds: VecDeque<LeaseRound>,
     /// When the last round that a quorum has answered was begun.
     pub(super) lease_from_ms: Option<u64>,
+    /// Somebody was asked to take over in this term. The request may arrive late, and voters heed it whomever they hear, so
+    /// no lease holds any more.
+    pub(super) lease_forfeited: bool,
     pub(super) ticks_to_heartbeat: u32,
     /// Weight of entries above the commit index.
     pub(super) uncommitted_bytes: usize,

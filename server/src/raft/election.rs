@@ -191,6 +191,7 @@ impl Core {
             reads: VecDeque::new(),
             lease_rounds: VecDeque::new(),
             lease_from_ms: None,
+            lease_forfeited: false,
             ticks_to_heartbeat: 0,
             uncommitted_bytes: 0,
             transfer: None,

@@ -80,7 +80,8 @@ impl Core {
         };
         let from = leadership.lease_from_ms?;
         // A successor that was asked to take over does not wait for anybody's lease to end.
-        let holds = leadership.transfer.is_none() && self.now_ms < from + self.config.lease_ms;
+        let exclusive = leadership.transfer.is_none() && !leadership.lease_forfeited;
+        let holds = exclusive && self.now_ms < from + self.config.lease_ms;
         let opened = self.log.commit() >= leadership.opened_at;
         (holds && opened).then_some(self.log.commit())
     }

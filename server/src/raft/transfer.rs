@@ -87,6 +87,7 @@ impl Core {
             .is_some_and(|progress| progress.matched == last)
         {
             transfer.asked = true;
+            leadership.lease_forfeited = true;
             self.send(Gate::Open, to, Message::TimeoutNow { term });
         }
     }

@@ -1,13 +1,13 @@
 //! One group commit on disk: a header and the records of the group.
 //!
 //! ```text
-//! 0  magic u32          4  header_crc u32 (over 8..96)
+//! 0  magic u32          4  header_crc u32 (over 8..112)
 //! 8  segment u64       16  lsn u64              24  durable_lsn u64
 //! 32 prev_crc u32      36  payload_len u32      40  payload_crc u32    44 records u32
-//! 48 zero_sectors u32  52  has_vote u32
+//! 48 zero_sectors u32  52  flags u32: 1 a vote, 2 a suspicion
 //! 56 first_index u64   64  end.index u64        72  end.term u64
-//! 80 term u64          88  vote u64
-//! 96 payload: records, see `record`
+//! 80 term u64          88  vote u64             96  suspect.index u64 104 suspect.term u64
+//! 112 payload: records, see `record`
 //! … filling, and at the very end of the frame's last aligned block a copy of the header
 //! ```
 //!
@@ -20,8 +20,9 @@
 //! written with is torn: it was never synced. A frame whose checksum fails although none of its sectors is missing
 //! was complete once and has rotted since.
 //!
-//! The header says what the log looks like after the frame: its end, and term and vote. With it stands what a node must
-//! know of a frame whose payload is lost: how far it may have acknowledged, and whom it voted for. The copy makes sure
+//! The header says what the log looks like after the frame: its end, term and vote, and what is suspected to be missing.
+//! With it stands what a node must know of a frame whose payload is lost: how far it may have acknowledged, and whom it
+//! voted for. The copy makes sure
 //! that no single lost sector, and no single flipped bit, takes that knowledge away.
 
 use crate::raft::{HardState, Index, Io, NodeId, Position};
@@ -36,7 +37,7 @@ pub type Lsn = u64;
 pub const SECTOR_BYTES: usize = 512;
 
 /// Length of a frame's header. It fits into one sector, so it is never torn.
-pub const HEADER_BYTES: usize = 96;
+pub const HEADER_BYTES: usize = 112;
 const _: () = assert!(HEADER_BYTES <= SECTOR_BYTES);
 
 /// Header and copy never share a sector, so a frame has at least two.
@@ -46,6 +47,13 @@ const MAGIC: u32 = u32::from_le_bytes(*b"WWF2");
 
 /// What the rest of a frame's last sector is filled with, so that this sector, too, is visibly written or not.
 const FILL: u8 = 0xA5;
+
+/// Bits of a header's flags.
+const HAS_VOTE: u32 = 1;
+const HAS_SUSPECT: u32 = 2;
+
+/// No log gets so far: what has such a number was not written by this program. Keeps all sums of numbers exact.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
 /// A buffer that is kept when it is empty. One group is at most a few MiB; only a single huge request exceeds it.
 const BUFFER_KEPT_BYTES: usize = 8 << 20;
@@ -75,6 +83,8 @@ pub struct FrameHeader {
     pub end: Position,
     /// Term and vote after it.
     pub hard_state: HardState,
+    /// What may be missing, after it.
+    pub suspect: Option<Position>,
     /// Checksum of all the above.
     pub crc: u32,
 }
@@ -87,7 +97,12 @@ impl FrameHeader {
         if u32_at(header, 0) != MAGIC || crc32c::crc32c(&header[8..]) != crc {
             return None;
         }
-        Some(FrameHeader {
+        let flags = u32_at(header, 52);
+        let position = |at| Position {
+            index: u64_at(header, at),
+            term: u64_at(header, at + 8),
+        };
+        let parsed = FrameHeader {
             segment: u64_at(header, 8),
             lsn: u64_at(header, 16),
             durable_lsn: u64_at(header, 24),
@@ -97,16 +112,19 @@ impl FrameHeader {
             records: u32_at(header, 44),
             zero_sectors: u32_at(header, 48),
             first_index: u64_at(header, 56),
-            end: Position {
-                index: u64_at(header, 64),
-                term: u64_at(header, 72),
-            },
+            end: position(64),
             hard_state: HardState {
                 term: u64_at(header, 80),
-                vote: (u32_at(header, 52) != 0).then(|| NodeId(u64_at(header, 88))),
+                vote: (flags & HAS_VOTE != 0).then(|| NodeId(u64_at(header, 88))),
             },
+            suspect: (flags & HAS_SUSPECT != 0).then(|| position(96)),
             crc,
-        })
+        };
+        let numbers = [parsed.lsn, parsed.first_index, parsed.end.index];
+        numbers
+            .iter()
+            .all(|number| *number < NUMBER_MAX)
+            .then_some(parsed)
     }
 
     /// Header and payload together, in bytes.
@@ -132,7 +150,9 @@ impl FrameHeader {
         put(40, &self.payload_crc.to_le_bytes());
         put(44, &self.records.to_le_bytes());
         put(48, &self.zero_sectors.to_le_bytes());
-        put(52, &u32::from(self.hard_state.vote.is_some()).to_le_bytes());
+        let vote_flag = u32::from(self.hard_state.vote.is_some()) * HAS_VOTE;
+        let suspect_flag = u32::from(self.suspect.is_some()) * HAS_SUSPECT;
+        put(52, &(vote_flag | suspect_flag).to_le_bytes());
         put(56, &self.first_index.to_le_bytes());
         put(64, &self.end.index.to_le_bytes());
         put(72, &self.end.term.to_le_bytes());
@@ -141,6 +161,9 @@ impl FrameHeader {
             88,
             &self.hard_state.vote.map_or(0, |NodeId(vote)| vote).to_le_bytes(),
         );
+        let suspect = self.suspect.unwrap_or_default();
+        put(96, &suspect.index.to_le_bytes());
+        put(104, &suspect.term.to_le_bytes());
         self.crc = crc32c::crc32c(&header[8..]);
         header[4..8].copy_from_slice(&self.crc.to_le_bytes());
     }
@@ -161,6 +184,8 @@ pub struct Place {
     pub end: Position,
     /// Term and vote after it.
     pub hard_state: HardState,
+    /// What may be missing, after it.
+    pub suspect: Option<Position>,
     /// Frames begin at multiples of this in the file.
     pub align_bytes: usize,
 }
@@ -285,6 +310,7 @@ impl FrameBuffer {
             first_index: self.first_index,
             end: place.end,
             hard_state: place.hard_state,
+            suspect: place.suspect,
             crc: 0,
         };
         header.write(&mut self.bytes);

@@ -15,7 +15,7 @@ use super::segment::{self, NODE_NAME_BYTES_MAX, Segment};
 use super::shape::{Shape, Violation};
 use super::stats::WalStats;
 use crate::disk::{Disk, DiskLock, LockError};
-use crate::raft::{Index, Io, IoSeq, Position, Recovered};
+use crate::raft::{HardState, Index, Io, IoSeq, Position, Recovered};
 
 /// How a log is laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,8 +234,20 @@ impl Wal {
                 ),
             });
         }
+        // The node that installed the snapshot may not have got to write the term that it was told with it. It cannot have
+        // voted in that term, since it would have written that first.
+        let hard_state = (snapshot.term > self.shape.hard_state().term).then_some(HardState {
+            term: snapshot.term,
+            vote: None,
+        });
+        if let Some(state) = hard_state {
+            let raised = self.shape.set_hard_state(state);
+            raised.map_err(|source| WalError::Misuse { seq: 0, source })?;
+            recovered.hard_state = state;
+        }
         self.shape.reset(snapshot);
         self.frame.push(&Io {
+            hard_state,
             reset: Some(snapshot),
             ..Io::default()
         });
@@ -410,6 +422,7 @@ impl Wal {
             prev_crc: self.prev_crc,
             end: self.shape.end(),
             hard_state: self.shape.hard_state(),
+            suspect: self.shape.suspect(),
             align_bytes: self.current.align_bytes,
         });
         let Segment { file, path, .. } = &self.current;

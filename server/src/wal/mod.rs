@@ -40,7 +40,8 @@
 //!
 //! The newest frame has no later frame to vouch for it. If a sector of it is lost as a whole (reads as zeros again: a
 //! disk that lied about a sync, a lost write), that looks like a torn write and the frame is cut off. Single damaged
-//! bytes in it are seen. If its very first sector and all others are lost, it was never there. The same holds for a
+//! bytes in it are seen. If its very first sector and all others are lost, it was never there. (The exception is the first
+//! frame of a log whose earlier segments were removed: they go only once it is synced, so it is never taken for torn.) The same holds for a
 //! whole newest segment that somebody removes together with the prepared one behind it. And a power cut on a disk that
 //! tears *within* a sector is taken for damage although nothing was lost: the safe reading. A node recovered from such a
 //! disk is what the protocol's majority is for; trailers in every page would narrow it further.

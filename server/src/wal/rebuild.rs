@@ -53,6 +53,7 @@ pub(super) fn rebuild(
         prev_crc: scan.prev_crc,
         end: scan.shape.end(),
         hard_state: scan.shape.hard_state(),
+        suspect: scan.shape.suspect(),
         align_bytes: damaged.align_bytes,
     });
     let data = read_whole(&*damaged.file).map_err(|source| WalError::io("read", &damaged.path, source))?;
@@ -61,8 +62,9 @@ pub(super) fn rebuild(
     twin.put_in_place(disk, dir, &unfinished)?;
 
     scan.useless.retain(|path| *path != unfinished);
-    scan.useless
-        .extend(plan.damaged.iter().filter(|path| **path != twin.path).cloned());
+    // The newest first, so that those that are left after a crash follow the twin without a gap.
+    let behind = plan.damaged.iter().filter(|path| **path != twin.path);
+    scan.useless.extend(behind.rev().cloned());
     scan.offset = (plan.keep_bytes + bytes.len()) as u64;
     (scan.lsn_next, scan.prev_crc) = (lsn + 1, header.crc);
     scan.held.retain(|held| held.number < twin.number);

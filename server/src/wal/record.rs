@@ -17,7 +17,7 @@
 
 use bytes::{Buf as _, Bytes};
 
-use super::frame::{Lsn, u32_at, u64_at};
+use super::frame::{Lsn, NUMBER_MAX, u32_at, u64_at};
 use super::shape::Shape;
 use crate::raft::{Entry, EntryKind, HardState, Index, NodeId, Position};
 
@@ -128,11 +128,12 @@ fn put_position(out: &mut Vec<u8>, position: Position) {
     out.extend_from_slice(&position.term.to_le_bytes());
 }
 
-fn position_at(bytes: &[u8], at: usize) -> Position {
-    Position {
-        index: u64_at(bytes, at),
-        term: u64_at(bytes, at + 8),
+fn position_at(bytes: &[u8], at: usize) -> Result<Position, &'static str> {
+    let (index, term) = (u64_at(bytes, at), u64_at(bytes, at + 8));
+    if index >= NUMBER_MAX {
+        return Err("an index that no log reaches");
     }
+    Ok(Position { term, index })
 }
 
 fn vote_at(bytes: &[u8], at: usize) -> Result<Option<NodeId>, &'static str> {
@@ -171,8 +172,8 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Record, &'static str> {
             vote: vote_at(&head, 9)?,
         }),
         TRUNCATE => Record::Truncate(u64_at(&head, 1)),
-        RESET => Record::Reset(position_at(&head, 1)),
-        DISTRUST => Record::Distrust(position_at(&head, 1)),
+        RESET => Record::Reset(position_at(&head, 1)?),
+        DISTRUST => Record::Distrust(position_at(&head, 1)?),
         TRUST => Record::Trust,
         CHECKPOINT => Record::Checkpoint(take_checkpoint(&head, bytes)?),
         _ => Record::Entry(take_entry(tag, &head, bytes)?),
@@ -203,19 +204,22 @@ fn take_checkpoint(head: &[u8], rest: &mut Bytes) -> Result<Checkpoint, &'static
     };
     let suspect = match head[26] {
         0 => None,
-        1 => Some(position_at(head, 27)),
+        1 => Some(position_at(head, 27)?),
         _ => return Err("a suspicion is neither there nor absent"),
     };
-    let (base, end) = (position_at(head, 43), position_at(head, 59));
+    let (base, end) = (position_at(head, 43)?, position_at(head, 59)?);
     let count = u32_at(head, 75) as usize;
     if rest.len() / 16 < count {
         return Err("a checkpoint is cut short");
     }
-    let runs = (0..count).map(|at| position_at(rest, at * 16)).collect();
+    let runs = (0..count).map(|at| position_at(rest, at * 16));
+    let runs = runs.collect::<Result<Vec<_>, _>>()?;
     rest.advance(count * 16);
     let shape = Shape::restore(hard_state, suspect, base, end, runs);
     Ok(Checkpoint {
-        covers: u64_at(head, 1),
+        covers: Some(u64_at(head, 1))
+            .filter(|lsn| *lsn < NUMBER_MAX)
+            .ok_or("a number that no log reaches")?,
         shape: shape.ok_or("a checkpoint contradicts itself")?,
     })
 }

@@ -117,6 +117,8 @@ pub(super) fn scan(disk: &dyn Disk, dir: &Path, options: &WalOptions) -> Result<
     }
     scanner.verdict()?;
     let mut scan = scanner.scan;
+    // The newest first, so that a crash in between leaves a row without gaps.
+    scan.useless.reverse();
     scan.recovered.base = scan.base_of_entries();
     scan.recovered.suspect = scan.shape.suspect();
     Ok((!numbers.is_empty()).then_some(scan))
@@ -188,6 +190,7 @@ impl Scan {
         }
         for path in &self.useless {
             disk.remove(path)
+                .and_then(|()| disk.sync_dir(dir))
                 .map_err(|source| WalError::io("remove the useless", path, source))?;
         }
         disk.sync_dir(dir)

@@ -115,6 +115,7 @@ impl<'a> Scanner<'a> {
         }
         self.pass_over_stray_bytes(&segment, &data, at);
         let frames_before = self.scan.info.frames;
+        let first_of_all = self.expected.is_none() && self.stopped.is_none();
         self.scan.held.push_back(Held {
             number: segment.number,
             index_max: 0,
@@ -134,6 +135,9 @@ impl<'a> Scanner<'a> {
             }
         } else {
             self.gather(&segment, &data, at, true);
+        }
+        if first_of_all && self.expected.is_none() && self.stopped.is_none() {
+            self.stop(&segment, &data, at, Finding::NoHeader);
         }
         let left_over = len_without_zeros(data.get(at..).unwrap_or_default());
         if left_over > 0 {
@@ -177,10 +181,17 @@ impl<'a> Scanner<'a> {
 
     /// Whether a segment holds the rest of a log that was given up before it could be removed.
     fn is_given_up(&self, segment: &Segment, data: &[u8], at: usize) -> bool {
-        let first = FrameHeader::parse(data.get(at..).unwrap_or_default());
-        self.given_up
-            .zip(first)
-            .is_some_and(|(last, header)| header.segment == segment.number && header.lsn <= last)
+        let Some(last) = self.given_up else { return false };
+        let rest = data.get(at..).unwrap_or_default();
+        let first = FrameHeader::parse(rest);
+        // An empty one behind such a segment was prepared for the log that was given up.
+        let skipped = self
+            .scan
+            .open
+            .last()
+            .is_some_and(|open| open.number + 1 < segment.number);
+        is_zero(rest) && skipped
+            || first.is_some_and(|header| header.segment == segment.number && header.lsn <= last)
     }
 
     /// What stands at `at`: the next frame, or something else, or nothing up to the end of the segment.
@@ -295,6 +306,9 @@ impl<'a> Scanner<'a> {
             Record::Truncate(from) => {
                 shape.truncate(from).map_err(|v| v.to_string())?;
                 recovered.entries.retain(|entry| entry.index < from);
+                if shape.end().index < recovered.base.index {
+                    recovered.base = shape.end();
+                }
             }
             Record::Entry(entry) => {
                 shape.append(entry.position()).map_err(|v| v.to_string())?;
@@ -305,7 +319,7 @@ impl<'a> Scanner<'a> {
             }
             Record::Reset(position) => {
                 shape.reset(position);
-                recovered.entries.clear();
+                (recovered.base, recovered.entries) = (position, Vec::new());
             }
             Record::Distrust(position) => shape.distrust(position),
             Record::Trust => shape.trust(),
@@ -323,7 +337,7 @@ impl<'a> Scanner<'a> {
         if known.is_some() && checkpoint.shape.end() != self.scan.shape.end() {
             return Err("its checkpoint contradicts what stands before it".to_owned());
         }
-        if known.is_some_and(|(next, _)| lsn > next) {
+        if known.is_none_or(|(next, _)| lsn > next) {
             self.given_up = Some(checkpoint.covers);
         }
         self.scan.recovered.hard_state = checkpoint.shape.hard_state();
@@ -342,7 +356,11 @@ impl<'a> Scanner<'a> {
             offset: at,
             finding,
         };
-        self.stopped = Some((stop, Later::default()));
+        let later = Later {
+            took_over: self.expected.is_none(),
+            ..Later::default()
+        };
+        self.stopped = Some((stop, later));
         // The payload of the frame itself is not searched: it may hold anything, even the image of a frame.
         let own_bytes = match finding {
             Finding::Torn(header) | Finding::Rotten(header) => header.extent_bytes(segment.align_bytes),
@@ -436,7 +454,8 @@ impl<'a> Scanner<'a> {
                 let rest = &data[at..];
                 let chained = |header: &FrameHeader| {
                     header.segment == *number
-                        && expected.is_none_or(|(lsn, crc)| header.lsn == lsn && header.prev_crc == crc)
+                        // The numbers leave out those of a log that was given up.
+                        && expected.is_none_or(|(lsn, crc)| header.lsn >= lsn && header.prev_crc == crc)
                         && header.extent_bytes(align) <= rest.len()
                 };
                 let mut copies = (align..=rest.len()).step_by(align).filter_map(|end| {
@@ -450,7 +469,8 @@ impl<'a> Scanner<'a> {
                     hard_state: header.hard_state,
                     end: bounds
                         .map_or(self.scan.shape.end(), |bounds| bounds.end)
-                        .max(header.end),
+                        .max(header.end)
+                        .max(header.suspect.unwrap_or_default()),
                 });
                 expected = Some((header.lsn + 1, header.crc));
                 at += header.extent_bytes(align);

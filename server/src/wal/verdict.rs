@@ -5,6 +5,7 @@
 //!
 //! | what is there | what stands behind it | verdict |
 //! |---|---|---|
+//! | anything but a good frame, where the log begins | earlier segments were removed | damaged: that is done once it is synced |
 //! | anything but a good frame | any frame in a later segment | damaged: a segment is left only when it is synced |
 //! | anything but a good frame | a frame that says *k* was synced before it | damaged |
 //! | anything but a good frame | frame *k* itself, somewhere else | damaged: written to the wrong place |
@@ -41,6 +42,8 @@ pub(super) enum Finding {
 /// What intact headers behind the place tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Later {
+    /// The log begins here because earlier segments were removed.
+    pub(super) took_over: bool,
     /// A later segment has frames.
     pub(super) segment_has_frames: bool,
     /// The most that any later frame says had been synced before it.
@@ -76,6 +79,11 @@ pub(super) enum Verdict {
 
 /// Decides over `finding` where frame `lsn` should be.
 pub(super) fn judge(lsn: Lsn, finding: Finding, later: Later) -> Verdict {
+    if later.took_over {
+        return Verdict::Damaged(
+            "no good frame stands where the log begins, but earlier segments were removed, so there was one",
+        );
+    }
     if later.segment_has_frames {
         return Verdict::Damaged(
             "no good frame stands here, but a later segment has frames, so this one was complete",
@@ -125,6 +133,7 @@ mod tests {
             first_index: 5,
             end: Position { term: 1, index: 5 },
             hard_state: Default::default(),
+            suspect: None,
             crc: 0,
         }
     }
@@ -168,6 +177,17 @@ mod tests {
             for finding in every_finding() {
                 assert!(!cut(finding, later), "{finding:?} with {later:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_frame_of_a_log_without_its_beginning_is_never_torn() {
+        let later = Later {
+            took_over: true,
+            ..Later::default()
+        };
+        for finding in every_finding() {
+            assert!(!cut(finding, later), "{finding:?}");
         }
     }
 

@@ -177,6 +177,37 @@ fn handing_the_office_over_ends_the_lease_at_once() {
 }
 
 #[test]
+fn a_transfer_that_failed_ends_leases_for_the_rest_of_the_term() {
+    let mut cluster = Cluster::adjusted(3, 11, leased);
+    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
+    assert!(cluster.elect(1));
+    cluster.node(1).core.set_clock(1000);
+    cluster.run(3);
+    cluster.node(1).core.transfer(Some(id(2))).unwrap();
+    cluster.poll(id(1));
+    // The request to take over is delayed for longer than the transfer lasts.
+    let asks = |flight: &super::cluster::Flight| matches!(flight.message, Message::TimeoutNow { .. });
+    let late = cluster
+        .wire
+        .iter()
+        .position(asks)
+        .map(|at| cluster.wire.remove(at))
+        .unwrap();
+    cluster.run(40);
+    cluster.node(1).core.set_clock(1050);
+    cluster.run(3);
+    assert!(!cluster.node(1).core.is_transferring() && cluster.leads(1));
+    assert!(
+        cluster.node(1).core.lease_read().is_none(),
+        "the request may still arrive"
+    );
+    // And when it does, nobody waits for a lease to end.
+    cluster.hand_over(late);
+    cluster.settle();
+    assert!(cluster.leads(2));
+}
+
+#[test]
 fn with_leases_a_restarted_node_honours_what_it_may_have_granted() {
     let mut cluster = Cluster::adjusted(3, 11, leased);
     (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
