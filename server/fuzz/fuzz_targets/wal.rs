@@ -15,7 +15,10 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let options = small(1024, 8 << 10);
-    let mut image = written(&[append(1, &[7; 900]), append(2, &[8; 1500]), append(3, b"x")], &options);
+    let mut image = written(
+        &[append(1, &[7; 900]), append(2, &[8; 1500]), append(3, b"x")],
+        &options,
+    );
     image.damage(&segment(1), |file| {
         if *place == 255 {
             *file = bytes.to_vec();
