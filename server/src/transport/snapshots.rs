@@ -28,6 +28,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const WINDOW_BYTES: u64 = 1 << 20;
 /// A receiver that is silent for so long is given up. Checking a large snapshot at the end takes a while.
 const SILENCE: Duration = Duration::from_secs(60);
+/// A sender that lets so much time pass between two pieces makes room for another.
+const NEXT_PIECE: Duration = Duration::from_secs(15);
 /// No snapshot is larger.
 const SNAPSHOT_BYTES_MAX: u64 = 64 << 30;
 
@@ -208,7 +210,8 @@ impl Receive {
             if incoming.offset() == offer.total_bytes {
                 break;
             }
-            let frame = frames.message().await?;
+            let frame = timeout(NEXT_PIECE, frames.message()).await;
+            let frame = frame.map_err(|_| Status::deadline_exceeded("the next piece did not come"))??;
             let Some(Kind::Data(data)) = frame.and_then(|frame| frame.kind) else {
                 return Err(Status::invalid_argument("the snapshot ended before its end"));
             };
