@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub snapshot_trailing: u64,
 
-    /// Send a snapshot to a follower at no more than so many bytes a second; 0: as fast as it goes.
+    /// Send a snapshot to a follower at no more than so many bytes a second, at least 65536; 0: as fast as it goes.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub snapshot_rate: u64,
 
@@ -161,6 +161,9 @@ impl Args {
             if !seen.insert(&peer.address) {
                 return Err(format!("--peers lists {} twice", peer.address));
             }
+        }
+        if (1..64 << 10).contains(&self.snapshot_rate) {
+            return Err("--snapshot-rate must be 0 or at least 65536 bytes a second".to_owned());
         }
         let (least, most) = (Duration::from_millis(50), Duration::from_secs(60));
         if self.election_timeout < least || self.election_timeout > most {
@@ -284,6 +287,11 @@ mod tests {
                 "--election-timeout",
             ),
             ("--node-id n1 --port 70000 --single-node", "70000"),
+            (
+                "--node-id n1 --port 1 --single-node --snapshot-rate 5",
+                "--snapshot-rate",
+            ),
+            ("--node-id n1 --port 1 --join", "--peers"),
         ] {
             let error = parse(&format!("server {line}")).unwrap_err();
             assert!(error.contains(told), "{line}: {error}");
