@@ -47,8 +47,13 @@ pub enum NodeError {
     #[error("{0}")]
     Usage(String),
     /// Somebody else has the port.
-    #[error("port {} on {} is in use; stop that process or choose another --port", .0.port(), .0.ip())]
-    PortInUse(SocketAddr),
+    #[error("port {} on {} is in use; stop that process or choose another {flag}", address.port(), address.ip())]
+    PortInUse {
+        /// The port and where.
+        address: SocketAddr,
+        /// What chooses it.
+        flag: &'static str,
+    },
     /// The address cannot be listened on for another reason.
     #[error("cannot listen on {address}")]
     Listen {
@@ -174,6 +179,14 @@ fn assemble(
     });
     let core = Core::new(core_config(args, members), opened.recovered);
     let configuration = core.configuration().map(|(_, known)| known.clone());
+    let voters = configuration.as_ref().map_or(1, |known| known.voters().count());
+    if args.single_node && voters > 1 {
+        let why = format!(
+            "this directory belongs to a node of a cluster with {voters} voters; start it with --peers instead of \
+             --single-node"
+        );
+        return Err(NodeError::Usage(why));
+    }
     members
         .update(configuration.as_deref())
         .map_err(members_unknown)?;
@@ -211,9 +224,9 @@ struct Ports {
 
 impl Ports {
     async fn bind(args: &Args) -> Result<Ports, NodeError> {
-        let (listener, address) = listen(SocketAddr::new(args.listen, args.port)).await?;
+        let (listener, address) = listen(SocketAddr::new(args.listen, args.port), "--port").await?;
         let metrics = match args.metrics_port {
-            Some(port) => Some(listen(SocketAddr::new(args.listen, port)).await?),
+            Some(port) => Some(listen(SocketAddr::new(args.listen, port), "--metrics-port").await?),
             None => None,
         };
         Ok(Ports {
@@ -224,9 +237,9 @@ impl Ports {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), NodeError> {
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => NodeError::PortInUse(address),
+        io::ErrorKind::AddrInUse => NodeError::PortInUse { address, flag },
         _ => NodeError::Listen { address, source },
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;

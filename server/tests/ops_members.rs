@@ -78,6 +78,8 @@ async fn a_node_joins_by_snapshot_learns_votes_leads_and_is_removed_for_good() {
     let (mut fourth, port) = joining(&cluster, "node4", dir.path()).await;
     let early = refused(&cluster, "member promote node4");
     assert!(early.contains("no member has this name"), "{early}");
+    let taken = refused(&cluster, &format!("member add node4 {}", cluster.address(1)));
+    assert!(taken.contains("node2 is at"), "{taken}");
     done(&cluster, &format!("member add node4 localhost:{port}"));
     let list = done(&cluster, "member list");
     assert_eq!(member(&list, "node4").unwrap()["member_role"], "learner");

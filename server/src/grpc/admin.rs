@@ -60,7 +60,7 @@ impl AdminAccess {
                 "the token is not the one of this node",
             )),
             None => {
-                let text = "this call needs the metadata `authorization: Bearer <token>`";
+                let text = "this call needs the metadata `authorization: Bearer <token>`; `server ctl` sends it with --token-file";
                 Err(not_executed(Code::Unauthenticated, text))
             }
         }

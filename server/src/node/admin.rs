@@ -104,7 +104,17 @@ impl Driver {
 
     fn check_address(&self, name: &str, address: &str) -> Result<(), Failure> {
         let parsed = format!("{name}={address}").parse::<PeerAddress>();
-        parsed.map(drop).map_err(Failure::Forbidden)
+        parsed.map_err(Failure::Forbidden)?;
+        let core = &self.parts.core;
+        let members = core.configuration().map(|(_, known)| &known.members);
+        let taken = members.and_then(|members| members.values().find(|member| &*member.address == address));
+        match taken {
+            Some(member) => Err(Failure::Forbidden(format!(
+                "{} is at {address} already; give the address of the new node",
+                member.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn change(&mut self, change: Change) -> Result<Position, Failure> {
@@ -162,7 +172,7 @@ impl Driver {
                     TransferRefused::NotLeader(leader) => self.not_leader(leader),
                     TransferRefused::InProgress(_) => Failure::Transferring,
                     TransferRefused::LeadsAlready => forbidden("it leads already"),
-                    TransferRefused::NotAVoter => forbidden("it has no vote, so it cannot lead"),
+                    TransferRefused::NotAVoter => forbidden("no member with a vote has this name"),
                     TransferRefused::NotConnected => {
                         Failure::Failed("it is not connected to the leader".to_owned())
                     }
