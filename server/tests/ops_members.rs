@@ -98,7 +98,7 @@ async fn a_node_joins_by_snapshot_learns_votes_leads_and_is_removed_for_good() {
         "300 entries are not in anybody's log any more: {log}"
     );
 
-    done(&cluster, "transfer node4");
+    assert_eq!(done(&cluster, "transfer node4")["leader_id"], "node4");
     let status = done(&cluster, "status");
     let nodes = status["nodes"].as_array().unwrap();
     assert_eq!(nodes.len(), 4, "{status}");
@@ -227,6 +227,36 @@ async fn the_state_dump_tells_what_a_checker_needs() {
         assert_eq!(dump(1 << 40).await.digest_index, 0, "the future has no digest");
     }
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:x?}");
+}
+
+#[tokio::test]
+async fn status_says_who_does_not_answer_and_fails_without_a_leader() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    assert_eq!(
+        done(&cluster, "status")["leader_id"],
+        cluster.name(leader).as_str()
+    );
+    let output = ctl(&cluster, "--json member promote nobody");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["kind"], "refused", "{error}");
+    let lost = [(leader + 1) % 3, (leader + 2) % 3];
+    for at in lost {
+        cluster.node(at).kill();
+    }
+    let text = eventually("the leader to notice that it is alone", async || {
+        let output = ctl(&cluster, "status");
+        (output.status.code() == Some(1))
+            .then(|| said(&output))
+            .ok_or(said(&output))
+    })
+    .await;
+    assert!(text.contains("nobody leads"), "{text}");
+    for at in lost {
+        let row = text.lines().find(|line| line.starts_with(&cluster.name(at)));
+        assert!(row.is_some_and(|row| row.contains("unreachable")), "{text}");
+    }
 }
 
 #[test]

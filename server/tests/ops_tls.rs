@@ -125,15 +125,15 @@ async fn nodes_replicate_over_tls_and_take_nothing_that_does_not_come_over_it() 
             .args(tls)
             .output();
         let output = output.unwrap();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-        )
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     };
     let ca = ours.file("ca.pem").display().to_string();
     let (code, table) = ctl(&["--tls-ca", &ca]);
     assert_eq!((code, table.matches("voter").count()), (Some(0), 3), "{table}");
-    assert_eq!(ctl(&[]).0, Some(5));
+    let (code, said) = ctl(&[]);
+    assert_eq!(code, Some(5));
+    assert!(said.contains("name its authority with --tls-ca"), "{said}");
 }
 
 #[tokio::test]

@@ -128,6 +128,22 @@ fn every_flipped_byte_is_mended_or_known_and_never_shortens_the_log_in_silence()
 }
 
 #[test]
+fn a_damaged_header_of_a_file_is_mended_from_its_copy_and_told() {
+    let options = small(1024, 8 << 10);
+    let ios = [append(1, b"a")];
+    let state = written(&ios, &options);
+    let (path, data) = state.contents().into_iter().next().unwrap();
+    assert_eq!(open(&MemDisk::of(state.clone()), &options).unwrap().2.mended, 0);
+    for copy in [0, 512] {
+        assert!(data[copy] != 0, "a header begins here");
+        let mut image = state.clone();
+        image.damage(&path, |data| data[copy] ^= 1);
+        let (_, recovered, info) = open(&MemDisk::of(image), &options).unwrap();
+        assert_eq!((recovered, info.mended), (model(&ios), 1));
+    }
+}
+
+#[test]
 fn every_flipped_byte_of_a_header_is_mended_from_its_copy_even_in_the_newest_frame() {
     let options = small(512, 8 << 10);
     let ios = [append(1, &[1; 100]), append(2, &[2; 2000])];

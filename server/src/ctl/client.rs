@@ -28,8 +28,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 pub(super) enum CtlError {
     #[error("{0}")]
     Usage(String),
-    #[error("{}{}", .0.message(), unknown(.0))]
-    Refused(Box<Status>),
+    #[error("{}{}{}", .0.message(), unknown(.0), .1)]
+    Refused(Box<Status>, &'static str),
     #[error("none of the nodes can be reached: {0}")]
     Unreachable(String),
 }
@@ -50,8 +50,17 @@ impl CtlError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             CtlError::Usage(_) => 2,
-            CtlError::Refused(_) => 1,
+            CtlError::Refused(..) => 1,
             CtlError::Unreachable(_) => 5,
+        }
+    }
+
+    /// The same for programs, in a word.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            CtlError::Usage(_) => "usage",
+            CtlError::Refused(..) => "refused",
+            CtlError::Unreachable(_) => "unreachable",
         }
     }
 }
@@ -116,8 +125,12 @@ impl Client {
     /// Everything that the first node knows.
     pub(super) async fn dump(&self, request: DumpStateRequest) -> Result<DumpStateResponse, CtlError> {
         let channel = self.first().await?;
+        let mut request = Request::new(request);
+        request.set_timeout(self.timeout);
         let answer = StateServiceClient::new(channel).dump_state(request).await;
-        answer.map(Response::into_inner).map_err(refused)
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| self.refused(status))
     }
 
     /// A snapshot on the first node.
@@ -126,9 +139,12 @@ impl Client {
         request: TakeSnapshotRequest,
     ) -> Result<TakeSnapshotResponse, CtlError> {
         let channel = self.first().await?;
-        let request = self.authorised(request)?;
+        let mut request = self.authorised(request)?;
+        request.set_timeout(self.timeout);
         let answer = AdminServiceClient::new(channel).take_snapshot(request).await;
-        answer.map(Response::into_inner).map_err(refused)
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| self.refused(status))
     }
 
     async fn first(&self) -> Result<Channel, CtlError> {
@@ -177,7 +193,7 @@ impl Client {
             let nothing_happened = outcome(&status) == Some(metadata::NOT_EXECUTED);
             let passes = hint.is_some() || status.metadata().contains_key(metadata::LEADER_ID);
             if !nothing_happened || !(passes || status.code() == Code::Unavailable) {
-                return Err(refused(status));
+                return Err(self.refused(status));
             }
             refusal = Some(status);
             if hint.is_none() || hinted {
@@ -185,7 +201,7 @@ impl Client {
             }
         }
         match refusal {
-            Some(status) => Err(refused(status)),
+            Some(status) => Err(self.refused(status)),
             None => {
                 let why = why_not
                     .into_iter()
@@ -202,22 +218,51 @@ impl Client {
         };
         let endpoint = tls::endpoint(address, self.tls.as_ref()).map_err(said)?;
         endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(self.answer_timeout())
             .connect()
             .await
             .map_err(said)
     }
 
+    /// How long one node may take.
+    fn answer_timeout(&self) -> Duration {
+        self.timeout.min(CONNECT_TIMEOUT)
+    }
+
+    /// Whether somebody listens at an address; or why it is not known.
+    pub(super) async fn answers(&self, address: &str) -> Result<(), String> {
+        self.status(address).await.map(drop)
+    }
+
     async fn status(&self, address: &str) -> Result<GetClusterStatusResponse, String> {
         let channel = self.connect(address).await?;
         let mut request = Request::new(GetClusterStatusRequest {});
-        request.set_timeout(CONNECT_TIMEOUT);
+        request.set_timeout(self.answer_timeout());
         let answer = KeyValueServiceClient::new(channel)
             .get_cluster_status(request)
             .await;
         answer
             .map(Response::into_inner)
-            .map_err(|status| status.message().to_owned())
+            .map_err(|status| self.explained(&status))
+    }
+
+    /// What a node said, or what cut it off.
+    fn explained(&self, status: &Status) -> String {
+        format!("{}{}", status.message(), self.hint(status))
+    }
+
+    /// What may be behind a connection that breaks instead of bringing an answer.
+    fn hint(&self, status: &Status) -> &'static str {
+        let breaks = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal);
+        match self.tls.is_none() && breaks && outcome(status).is_none() {
+            true => "; if the node was started with --tls-cert, name its authority with --tls-ca",
+            false => "",
+        }
+    }
+
+    fn refused(&self, status: Status) -> CtlError {
+        let hint = self.hint(&status);
+        CtlError::Refused(Box::new(status), hint)
     }
 
     fn authorised<Q>(&self, request: Q) -> Result<Request<Q>, CtlError> {
@@ -230,8 +275,4 @@ impl Client {
         }
         Ok(request)
     }
-}
-
-fn refused(status: Status) -> CtlError {
-    CtlError::Refused(Box::new(status))
 }

@@ -1,6 +1,7 @@
 //! `server ctl`: looks at a running cluster and changes it. Follows the leader by itself.
 //!
-//! Exit codes: 0 done, 1 the cluster refused or did not do it in time, 2 bad flags, 5 nobody could be reached.
+//! Exit codes: 0 done, 1 the cluster refused or did not do it in time, or `status` shows that it has no leader, 2 bad flags,
+//! 5 nobody could be reached.
 
 mod client;
 mod show;
@@ -115,12 +116,17 @@ pub(crate) fn run(args: CtlArgs) -> ExitCode {
             return ExitCode::from(5);
         }
     };
+    let json = args.json;
     match runtime.block_on(act(args)) {
-        Ok(text) => {
+        Ok(done) => {
             // A closed pipe is the reader's business.
             use std::io::Write as _;
-            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
-            ExitCode::SUCCESS
+            let _ = writeln!(std::io::stdout(), "{}", done.text.trim_end());
+            done.exit_code
+        }
+        Err(error) if json => {
+            eprintln!("{}", json!({"error": error.to_string(), "kind": error.kind()}));
+            ExitCode::from(error.exit_code())
         }
         Err(error) => {
             eprintln!("error: {error}");
@@ -129,7 +135,22 @@ pub(crate) fn run(args: CtlArgs) -> ExitCode {
     }
 }
 
-async fn act(args: CtlArgs) -> Result<String, CtlError> {
+/// What to print, and how to end.
+struct Done {
+    text: String,
+    exit_code: ExitCode,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Done {
+        Done {
+            text,
+            exit_code: ExitCode::SUCCESS,
+        }
+    }
+}
+
+async fn act(args: CtlArgs) -> Result<Done, CtlError> {
     let token = args
         .token_file
         .as_deref()
@@ -151,28 +172,30 @@ async fn act(args: CtlArgs) -> Result<String, CtlError> {
     match args.command {
         Command::Status => {
             let nodes = client.status_of_all().await?;
-            Ok(if json {
-                show::status_json(&nodes)
-            } else {
-                show::status(&nodes)
-            })
+            let text = match json {
+                true => show::status_json(&nodes),
+                false => show::status(&nodes),
+            };
+            let exit_code = ExitCode::from(u8::from(show::leader(&nodes).is_none()));
+            Ok(Done { text, exit_code })
         }
         Command::Dump { digest_at } => {
             let request = DumpStateRequest {
                 digest_index: digest_at,
             };
             let dump = client.dump(request).await?;
-            Ok(show::dump_json(&dump))
+            Ok(show::dump_json(&dump).into())
         }
         Command::Snapshot => {
             let taken = client.take_snapshot(TakeSnapshotRequest {}).await?;
             let node = taken.header.unwrap_or_default().node_id;
             let (index, bytes) = (taken.last_index, taken.bytes);
-            Ok(match json {
+            let text = match json {
                 true => json!({"node_id": node, "last_index": index, "last_term": taken.last_term, "bytes": bytes})
                     .to_string(),
                 false => format!("{node} has a snapshot up to index {index}, {bytes} bytes"),
-            })
+            };
+            Ok(text.into())
         }
         Command::Transfer { node } => {
             let node_id = node.unwrap_or_default();
@@ -180,13 +203,15 @@ async fn act(args: CtlArgs) -> Result<String, CtlError> {
             let done = client.on_leader(&request, |mut admin, request| async move {
                 admin.transfer_leadership(request).await
             });
-            let term = done.await?.header.unwrap_or_default().term;
-            Ok(match json {
-                true => json!({"term": term}).to_string(),
-                false => format!("another node leads now, in term {term}"),
-            })
+            let done = done.await?;
+            let (leader, term) = (done.leader_id, done.header.unwrap_or_default().term);
+            let text = match json {
+                true => json!({"leader_id": leader, "term": term}).to_string(),
+                false => format!("{leader} leads now, in term {term}"),
+            };
+            Ok(text.into())
         }
-        Command::Member(member) => change_member(&mut client, member, json).await,
+        Command::Member(member) => Ok(change_member(&mut client, member, json).await?.into()),
     }
 }
 
@@ -205,7 +230,14 @@ async fn change_member(client: &mut Client, member: Member, json: bool) -> Resul
             });
         }
         Member::Add { node, address } => {
-            let what = format!("{node} is a learner now; promote it when it has caught up");
+            let missing = match client.answers(&address.address).await {
+                Ok(()) => String::new(),
+                Err(why) => format!(
+                    "; nobody answers at {} yet ({why}): start it there with --join",
+                    address.address
+                ),
+            };
+            let what = format!("{node} is a learner now; promote it when it has caught up{missing}");
             let request = AddMemberRequest {
                 node_id: node,
                 address: address.address,

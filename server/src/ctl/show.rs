@@ -16,7 +16,12 @@ pub(super) fn status(nodes: &Statuses) -> String {
     let mut remarks = Vec::new();
     for (address, node) in nodes {
         match node {
-            Err(why) => remarks.push(format!("{address} does not answer: {why}")),
+            Err(why) => {
+                remarks.push(format!("{address} does not answer: {why}"));
+                let mut row = vec![name_of(nodes, address), address.clone(), "unreachable".to_owned()];
+                row.resize(titles.len(), "-".to_owned());
+                rows.push(row);
+            }
             Ok(node) => {
                 let header = node.header.clone().unwrap_or_default();
                 if !node.unfit.is_empty() {
@@ -43,7 +48,27 @@ pub(super) fn status(nodes: &Statuses) -> String {
             }
         }
     }
+    if leader(nodes).is_none() {
+        remarks.push("nobody leads: writes and linearizable reads are not served".to_owned());
+    }
     table(&rows) + &remarks.join("\n")
+}
+
+/// Who leads, according to itself; where two do, the one of the later term.
+pub(super) fn leader(nodes: &Statuses) -> Option<&str> {
+    let answers = nodes.values().filter_map(|node| node.as_ref().ok());
+    let leading = answers.filter(|node| node.role() == Role::Leader);
+    let headers = leading.filter_map(|node| node.header.as_ref());
+    headers
+        .max_by_key(|header| header.term)
+        .map(|header| header.node_id.as_str())
+}
+
+/// The name of a node that does not answer, if the others know it.
+fn name_of(nodes: &Statuses, address: &str) -> String {
+    let mut peers = nodes.values().flatten().flat_map(|node| &node.peers);
+    let found = peers.find(|peer| peer.address == address && !peer.node_id.is_empty());
+    found.map_or_else(|| "-".to_owned(), |peer| peer.node_id.clone())
 }
 
 pub(super) fn status_json(nodes: &Statuses) -> String {
@@ -80,7 +105,7 @@ pub(super) fn status_json(nodes: &Statuses) -> String {
             })
         }
     });
-    json!({"nodes": all.collect::<Vec<Value>>()}).to_string()
+    json!({"leader_id": leader(nodes), "nodes": all.collect::<Vec<Value>>()}).to_string()
 }
 
 pub(super) fn members(found: &GetMembershipResponse) -> String {

@@ -203,8 +203,9 @@ impl AdminService for Admins {
             false => Some(check_name(&name)?),
         };
         match self.node.admin(Admin::Transfer { name }).await.map_err(refusal)? {
-            AdminDone::Transferred { term } => Ok(Response::new(TransferLeadershipResponse {
+            AdminDone::Transferred { term, leader } => Ok(Response::new(TransferLeadershipResponse {
                 header: header(&self.node_id, term),
+                leader_id: leader,
             })),
             other => Err(unexpected(&other)),
         }

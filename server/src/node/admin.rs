@@ -46,6 +46,7 @@ pub(crate) enum AdminDone {
     /// Somebody else leads now.
     Transferred {
         term: Term,
+        leader: String,
     },
     Snapshot {
         last: Position,
@@ -202,10 +203,11 @@ impl Driver {
         }
         let core = &self.parts.core;
         if let Some(transfer) = self.pending.transfer.take() {
-            let elsewhere = term > transfer.term && core.leader().is_some();
+            let elsewhere = core.leader().filter(|_| term > transfer.term);
             let stays = leads && term == transfer.term && !core.is_transferring();
-            if elsewhere {
-                drop(transfer.reply.send(Ok(AdminDone::Transferred { term })));
+            if let Some(leader) = elsewhere {
+                let leader = self.parts.members.name_and_address(leader).0;
+                drop(transfer.reply.send(Ok(AdminDone::Transferred { term, leader })));
             } else if stays {
                 let why = "the successor did not take over in time; this node still leads".to_owned();
                 drop(transfer.reply.send(Err(Failure::Failed(why))));

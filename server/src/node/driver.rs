@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::admin::Pending;
 use super::keeping::Keeping;
+use super::leaderless::Leaderless;
 use super::requests::{Answer, Answered, ClientRequest, Failure, Found, ReadRequest};
 use super::roles::Roles;
 use super::waiting::{Reads, Writes};
@@ -74,6 +75,7 @@ pub(crate) struct Driver {
     answers: BTreeMap<(NodeId, bool), mpsc::Sender<Message>>,
     /// The term in which this node leads, to notice when that ends.
     leads: Option<Term>,
+    pub(super) leaderless: Leaderless,
     stop_by: Option<Instant>,
 }
 
@@ -92,6 +94,7 @@ impl Driver {
             links: BTreeMap::new(),
             answers: BTreeMap::new(),
             leads: None,
+            leaderless: Leaderless::default(),
             stop_by: None,
         }
     }
@@ -144,6 +147,7 @@ impl Driver {
         self.parts.core.set_unfit(self.parts.wal.is_full());
         self.parts.core.tick();
         self.reads.forget_the_gone();
+        self.complain_without_leader();
     }
 
     /// Whether a node that is to stop has nothing left to wait for.

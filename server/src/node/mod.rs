@@ -6,6 +6,7 @@
 mod admin;
 mod driver;
 mod keeping;
+mod leaderless;
 mod requests;
 mod roles;
 mod status;

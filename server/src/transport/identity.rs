@@ -42,6 +42,9 @@ pub(crate) fn forget_without_log(data_dir: &Path) -> Result<(), IdentityError> {
         }
     };
     if has_log {
+        if !path.exists() {
+            tracing::warn!(file = %path.display(), "the number of this store is gone although its log is there: it gets a new one, and peers that knew the old one will refuse it; restore the file if there is a copy of it");
+        }
         return Ok(());
     }
     match fs::remove_file(&path).and_then(|()| File::open(data_dir)?.sync_all()) {

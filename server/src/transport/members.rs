@@ -21,6 +21,7 @@ use super::identity::{from_text, in_text, replace_file, sealed, unsealed};
 use crate::config::PeerAddress;
 use crate::raft::{Configuration, Epoch, NodeId};
 
+mod differences;
 mod error;
 
 pub(crate) use error::MembersError;

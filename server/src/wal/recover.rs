@@ -26,7 +26,8 @@ pub struct RecoveryInfo {
     pub cut: Option<Cut>,
     /// What had been acknowledged, or may have been, and is gone: the node must get it back from the others.
     pub damage: Option<Corruption>,
-    /// Frames whose header was damaged and was taken from its copy: nothing is lost, but the disk should be looked at.
+    /// Headers of frames and of files that were damaged and were taken from their copy: nothing is lost, but the disk should
+    /// be looked at.
     pub mended: u64,
 }
 

@@ -64,7 +64,7 @@ impl<'a> Scanner<'a> {
 
     /// Reads a whole segment and checks its header.
     pub(super) fn read(
-        &self,
+        &mut self,
         disk: &dyn Disk,
         number: u64,
         may_be_cached_only: bool,
@@ -82,7 +82,8 @@ impl<'a> Scanner<'a> {
         }
         let data = read_whole(&*file).map_err(|source| WalError::io("read", &path, source))?;
         match segment::check_header(&data, number, &self.options.node) {
-            Ok(layout) => {
+            Ok((layout, one_is_damaged)) => {
+                self.scan.info.mended += u64::from(one_is_damaged);
                 let segment = Segment {
                     number,
                     path,

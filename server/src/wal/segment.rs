@@ -213,13 +213,18 @@ fn header(number: u64, segment_bytes: u64, options: &WalOptions) -> [u8; SECTOR_
     header
 }
 
-/// Checks that `data`, a whole file, begins with the header of segment `number` of `node`, at least once.
-pub(super) fn check_header(data: &[u8], number: u64, node: &str) -> Result<Layout, BadHeader> {
+/// Checks that `data`, a whole file, begins with the header of segment `number` of `node`, at least once; and says whether
+/// one of the two is damaged.
+pub(super) fn check_header(data: &[u8], number: u64, node: &str) -> Result<(Layout, bool), BadHeader> {
+    let second = check_copy(data, 1, number, node);
     match check_copy(data, 0, number, node) {
-        Err(BadHeader::Damaged(what)) => {
-            check_copy(data, 1, number, node).map_err(|_| BadHeader::Damaged(what))
-        }
-        outcome => outcome,
+        // A header that fills the alignment has no copy: a frame stands behind it.
+        Ok(layout) => Ok((layout, layout.align_bytes > SECTOR_BYTES && second.is_err())),
+        Err(BadHeader::Damaged(what)) => match second {
+            Ok(layout) => Ok((layout, true)),
+            Err(_) => Err(BadHeader::Damaged(what)),
+        },
+        Err(other) => Err(other),
     }
 }
 

@@ -126,3 +126,36 @@ fn a_process_that_was_replaced_stays_out_and_one_that_keeps_coming_is_reported()
     members.introduce(0, process("node2", 2)).unwrap();
     members.introduce(0, process("node2", 3)).unwrap();
 }
+
+#[test]
+fn flags_that_the_log_contradicts_are_told_and_others_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = open(dir.path(), &["localhost:2", "localhost:4", "localhost:9"]);
+    members.introduce(1, process("node3", 1)).unwrap();
+    let member = |name: &str, address: &str| {
+        let member = crate::raft::Member {
+            name: name.into(),
+            address: address.into(),
+            voter: true,
+            outgoing_voter: false,
+        };
+        (NodeId::of(name), member)
+    };
+    let configuration = Configuration {
+        members: [
+            member("node1", "localhost:1"),
+            member("node2", "localhost:2"),
+            member("node3", "localhost:3"),
+        ]
+        .into(),
+        ..Configuration::default()
+    };
+    assert_eq!(members.differences(&configuration, "localhost:1").len(), 2);
+    let told = members.differences(&configuration, "localhost:7");
+    assert!(
+        told[0].contains("reached at localhost:7") && told[0].contains("localhost:1"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("node3 is at localhost:4"), "{told:?}");
+    assert!(told[2].contains("localhost:9, where no member is"), "{told:?}");
+}
