@@ -48,11 +48,27 @@ pub(crate) struct Node {
 impl Node {
     /// Starts the binary with these flags and `--exit-with-stdin`; output goes to files beside `data_dir`.
     pub(crate) fn start(name: &str, data_dir: &Path, flags: &[String]) -> Node {
+        Node::start_by(Command::new(env!("CARGO_BIN_EXE_server")), name, data_dir, flags)
+    }
+
+    /// The same with a file system of `bytes` bytes at `data_dir`, which is there already. It ends with the node.
+    pub(crate) fn start_on_small_disk(name: &str, data_dir: &Path, flags: &[String], bytes: u64) -> Node {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c"])
+            .arg("mount -t tmpfs -o size=\"$1\" small \"$2\" && shift 2 && exec \"$@\"")
+            .args(["sh", &bytes.to_string()])
+            .arg(data_dir)
+            .arg(env!("CARGO_BIN_EXE_server"));
+        Node::start_by(command, name, data_dir, flags)
+    }
+
+    fn start_by(mut command: Command, name: &str, data_dir: &Path, flags: &[String]) -> Node {
         let log = data_dir.with_extension("log");
         let listening = data_dir.with_extension("out");
         let log_from = fs::metadata(&log).map_or(0, |metadata| metadata.len() as usize);
         let errors = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_server"))
+        let child = command
             .args(["--node-id", name, "--exit-with-stdin", "--data-dir"])
             .arg(data_dir)
             .args(flags)
@@ -67,6 +83,10 @@ impl Node {
             log_from,
             listening,
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What this process has written to standard error so far.
