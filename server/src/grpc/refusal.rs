@@ -118,7 +118,7 @@ pub(super) fn refusal(failure: Failure) -> Status {
         ),
         Failure::TooLate { begun: true } => with(
             Status::deadline_exceeded(
-                "the deadline passed with the write in the log; it may have happened or may still",
+                "the deadline passed after it was begun; it may have happened or may still",
             ),
             metadata::OUTCOME,
             metadata::UNKNOWN,
@@ -138,8 +138,13 @@ pub(super) fn refusal(failure: Failure) -> Status {
                 &term.to_string(),
             )
         }
+        Failure::Vanished => with(
+            Status::unavailable("this node stopped before it was done; it may have happened or may still"),
+            metadata::OUTCOME,
+            metadata::UNKNOWN,
+        ),
         Failure::Lost { term } => {
-            let text = "leadership was lost with the write in the log; it may have happened or may still";
+            let text = "leadership was lost with the change in the log; it may have happened or may still";
             let status = with(Status::unavailable(text), metadata::OUTCOME, metadata::UNKNOWN);
             with(status, metadata::TERM, &term.to_string())
         }
@@ -207,6 +212,7 @@ mod tests {
                 metadata::NOT_EXECUTED,
             ),
             (Failure::Lost { term: 3 }, Code::Unavailable, metadata::UNKNOWN),
+            (Failure::Vanished, Code::Unavailable, metadata::UNKNOWN),
             (Failure::Transferring, Code::Unavailable, metadata::NOT_EXECUTED),
             (Failure::DiskFull, Code::ResourceExhausted, metadata::NOT_EXECUTED),
             (
