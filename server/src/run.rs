@@ -316,7 +316,7 @@ fn open_members(
         args.join,
         data_dir,
     )
-    .map(|members| Arc::new(members.with_tls(tls)))
+    .map(|members| Arc::new(members.with_tls(tls).with_loyalty(loyal_ms(args))))
     .map_err(members_unknown)
 }
 
@@ -345,18 +345,38 @@ fn wal_options(args: &Args) -> WalOptions {
 
 fn core_config(args: &Args, members: &Members) -> Config {
     let mut config = Config::new(members.own_id, members.voters(), random());
-    let shortest = (args.election_timeout.as_millis() / TICK.as_millis()) as u32;
+    let shortest = election_ticks(args);
     config.election_ticks = shortest..2 * shortest + 1;
     config.heartbeat_ticks = (shortest / 5).max(1);
     if args.lease_reads {
-        // A tenth for clocks that do not run at the same speed.
-        config.lease_ms = args.election_timeout.as_millis() as u64 * 9 / 10;
+        config.lease_ms = lease_ms(shortest);
+        config.loyal_ms = loyal_ms(args);
     }
     #[cfg(feature = "mutants")]
     {
         config.ack_before_majority = args.mutant == Some(crate::config::Mutant::AckBeforeMajority);
     }
     config
+}
+
+fn election_ticks(args: &Args) -> u32 {
+    (args.election_timeout.as_millis() / TICK.as_millis()) as u32
+}
+
+/// What the node tells its peers of its loyalty: nothing if it would not honour leases after a restart.
+fn loyal_ms(args: &Args) -> u64 {
+    let shortest = u64::from(election_ticks(args)) * TICK.as_millis() as u64;
+    if args.lease_reads { shortest } else { 0 }
+}
+
+/// How long a lease may hold if nobody is elected within so many ticks.
+fn lease_ms(election_ticks: u32) -> u64 {
+    // Who is heard right before a tick counts that one as well, and the timer lets a tick come late by half of one without
+    // putting off the next.
+    let tick_ms = TICK.as_millis() as u64;
+    let loyal_ms = (u64::from(election_ticks) * tick_ms).saturating_sub(tick_ms + tick_ms / 2);
+    // A tenth for clocks that do not run at the same speed.
+    loyal_ms * 9 / 10
 }
 
 /// Where clients reach this node, as far as it can know: not at all if it listens on every address of the machine.
@@ -401,6 +421,19 @@ mod tests {
 
     fn said(error: &NodeError) -> String {
         format!("{error}{}", causes(error))
+    }
+
+    #[test]
+    fn a_lease_ends_a_tenth_before_the_loyalty_of_the_most_forgetful_follower() {
+        assert_eq!(lease_ms(15), 121, "150 ms, less 15 for the ticks, less a tenth");
+        for ticks in 5..=6000_u32 {
+            let loyal_ms = u64::from(ticks - 1) * 10 - 5;
+            let lease_ms = lease_ms(ticks);
+            assert!(
+                lease_ms > 0 && lease_ms * 10 <= loyal_ms * 9,
+                "{ticks} ticks: {lease_ms} ms"
+            );
+        }
     }
 
     #[test]

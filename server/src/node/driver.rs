@@ -209,9 +209,15 @@ impl Driver {
     fn on_link(&mut self, event: LinkEvent) {
         let core = &mut self.parts.core;
         match event {
-            LinkEvent::Up { peer, epoch, link } => {
+            LinkEvent::Up {
+                peer,
+                epoch,
+                link,
+                loyal_ms,
+            } => {
                 self.links.insert(peer, (epoch, link));
                 core.peer_up(peer, epoch);
+                core.set_loyalty(peer, loyal_ms);
             }
             LinkEvent::Down { peer, epoch } => {
                 if self
