@@ -164,7 +164,11 @@ async fn a_stopping_leader_hands_over_and_a_snapshot_shortens_the_log() {
     cluster.node(first).signal(Signal::SIGTERM);
     assert_eq!(cluster.node(first).exit().await.code(), Some(0));
     cluster.nodes[first] = None;
-    let next = cluster.leader().await;
+    let next = eventually("a successor", async || {
+        let found = cluster.leader().await;
+        (found != first).then_some(found).ok_or(found)
+    })
+    .await;
     let now = cluster.status(next).await.unwrap().header.unwrap().term;
     assert_eq!(now, term + 1);
     let log = cluster.node(next).log();
