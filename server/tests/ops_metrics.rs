@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use common::calls::{batch_get, batch_put, put, results};
 use common::{Cluster, Node, client, eventually, leads, timed};
 use nix::sys::signal::Signal;
-use proto::raft::{BatchRequest, GetClusterStatusRequest, GetRequest, Operation, PutRequest, Stamp};
+use proto::raft::admin_service_client::AdminServiceClient;
+use proto::raft::{
+    BatchRequest, GetClusterStatusRequest, GetMembershipRequest, GetRequest, Operation, PutRequest, Stamp,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -120,6 +123,20 @@ async fn metrics_can_be_scraped_and_grow_with_what_happens() {
             .is_ok_and(|status| leads(status.get_ref()))
             .then_some(())
             .ok_or("it does not yet")
+    })
+    .await;
+    // What a leader writes of its own accord comes first.
+    let mut admin = AdminServiceClient::new(common::channel(port));
+    eventually("the first configuration to be applied", async || {
+        let members = admin.get_membership(timed(GetMembershipRequest {})).await?;
+        let status = client
+            .get_cluster_status(timed(GetClusterStatusRequest {}))
+            .await?;
+        let (index, status) = (members.into_inner().index, status.into_inner());
+        let quiet = status.applied_index >= index && status.applied_index == status.last_index;
+        quiet
+            .then_some(())
+            .ok_or(tonic::Status::unavailable(format!("{status:?}")))
     })
     .await;
     let before = parse(&scrape(metrics).await);
