@@ -101,6 +101,24 @@ async fn requests(metrics: u16, operation: &str) -> [f64; 3] {
         .map(|outcome| page[&format!("kv_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")])
 }
 
+/// Waits until what a leader writes of its own accord has been applied.
+async fn comes_to_rest(port: u16) {
+    let mut client = client(port);
+    let mut admin = AdminServiceClient::new(common::channel(port));
+    eventually("the first configuration to be applied", async || {
+        let members = admin.get_membership(timed(GetMembershipRequest {})).await?;
+        let status = client
+            .get_cluster_status(timed(GetClusterStatusRequest {}))
+            .await?;
+        let (index, status) = (members.into_inner().index, status.into_inner());
+        let quiet = status.applied_index >= index && status.applied_index == status.last_index;
+        quiet
+            .then_some(())
+            .ok_or(tonic::Status::unavailable(format!("{status:?}")))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn metrics_can_be_scraped_and_grow_with_what_happens() {
     let dir = tempfile::tempdir().unwrap();
@@ -125,20 +143,7 @@ async fn metrics_can_be_scraped_and_grow_with_what_happens() {
             .ok_or("it does not yet")
     })
     .await;
-    // What a leader writes of its own accord comes first.
-    let mut admin = AdminServiceClient::new(common::channel(port));
-    eventually("the first configuration to be applied", async || {
-        let members = admin.get_membership(timed(GetMembershipRequest {})).await?;
-        let status = client
-            .get_cluster_status(timed(GetClusterStatusRequest {}))
-            .await?;
-        let (index, status) = (members.into_inner().index, status.into_inner());
-        let quiet = status.applied_index >= index && status.applied_index == status.last_index;
-        quiet
-            .then_some(())
-            .ok_or(tonic::Status::unavailable(format!("{status:?}")))
-    })
-    .await;
+    comes_to_rest(port).await;
     let before = parse(&scrape(metrics).await);
     assert_eq!(before["raft_role{role=\"leader\"}"], 1.0);
     assert_eq!(before["raft_offices_taken_total"], 1.0);
