@@ -73,8 +73,10 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub snapshot_rate: u64,
 
-    /// Answer reads that ask for it by the leader's lease, without asking a majority. Linearizable as long as the clocks
-    /// of the nodes run at about the same speed. To be given to all nodes or to none.
+    /// Answer reads that ask for it by the leader's lease, without asking a majority. Linearizable as long as no node's clock
+    /// runs a tenth faster than another's. To be given to all nodes or to none, with the same --election-timeout: a leader
+    /// answers nothing by lease as long as it has not heard from every voter that it has leases too, and waits no less
+    /// long before an election.
     #[arg(long)]
     pub lease_reads: bool,
 

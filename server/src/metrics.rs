@@ -2,6 +2,7 @@
 //! node knows anyway; on the way of a request there are only counters.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,8 +11,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tonic::Status;
 
-use crate::node::{Failure, Handle, Status};
+use crate::node::{Failure, Handle, Status as NodeStatus};
 use crate::raft::RoleKind;
 use crate::wal::WalStats;
 
@@ -34,15 +36,79 @@ pub(crate) enum Operation {
     Write,
 }
 
+/// How an operation ended, as its client was told.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    Ok,
+    NotExecuted,
+    /// Also where nobody was left to be told.
+    Unknown,
+}
+
+impl Ended {
+    fn with(status: &Status) -> Ended {
+        let outcome = status.metadata().get(proto::metadata::OUTCOME);
+        match outcome.is_some_and(|outcome| outcome == proto::metadata::NOT_EXECUTED) {
+            true => Ended::NotExecuted,
+            false => Ended::Unknown,
+        }
+    }
+}
+
 impl Counters {
-    /// A request has been answered, or will not be.
-    pub(crate) fn answered<T>(&self, operation: Operation, outcome: &Result<T, Failure>) {
-        let outcome = match outcome {
-            Ok(_) => 0,
-            Err(Failure::Lost { .. } | Failure::TooLate { begun: true }) => 2,
-            Err(_) => 1,
+    /// Carries a call out and counts how it ended. One whose client has gone meanwhile, so that it is dropped, counts as
+    /// unknown.
+    pub(crate) async fn count<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let mut counting = Counting {
+            counters: self,
+            operation,
+            ended: Ended::Unknown,
         };
-        self.requests[operation as usize][outcome].fetch_add(1, Relaxed);
+        let answer = call.await;
+        counting.ended = match &answer {
+            Ok(_) => Ended::Ok,
+            Err(status) => Ended::with(status),
+        };
+        answer
+    }
+
+    /// A request has been answered, or will not be.
+    pub(crate) fn answered<T>(&self, operation: Operation, outcome: &Result<T, Status>) {
+        match outcome {
+            Ok(_) => self.add(operation, Ended::Ok),
+            Err(status) => self.refused(operation, status),
+        }
+    }
+
+    /// A request was refused in these words.
+    pub(crate) fn refused(&self, operation: Operation, status: &Status) {
+        self.add(operation, Ended::with(status));
+    }
+
+    /// The client has gone before there was an answer.
+    pub(crate) fn cut_off(&self, operation: Operation) {
+        self.add(operation, Ended::Unknown);
+    }
+
+    fn add(&self, operation: Operation, ended: Ended) {
+        self.requests[operation as usize][ended as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// Counts when it goes.
+struct Counting<'a> {
+    counters: &'a Counters,
+    operation: Operation,
+    ended: Ended,
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.counters.add(self.operation, self.ended);
     }
 }
 
@@ -66,7 +132,7 @@ pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
-    match sources.node.status().await {
+    match sources.node.status(None).await {
         Ok(status) => {
             let text = page(&sources, &status);
             (
@@ -75,7 +141,15 @@ async fn metrics(State(sources): State<Sources>) -> Response {
             )
                 .into_response()
         }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "this node is stopping\n").into_response(),
+        Err(failure) => {
+            let why = match failure {
+                Failure::Overloaded => {
+                    "too many questions wait for this node already; ask again in a moment\n"
+                }
+                _ => "this node is stopping\n",
+            };
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
     }
 }
 
@@ -127,7 +201,7 @@ impl From<bool> for Number {
     }
 }
 
-fn page(sources: &Sources, status: &Status) -> String {
+fn page(sources: &Sources, status: &NodeStatus) -> String {
     let mut page = Page(String::with_capacity(4096));
     page.family(
         "whitewater_build_info",
@@ -147,7 +221,7 @@ fn page(sources: &Sources, status: &Status) -> String {
     page.0
 }
 
-fn raft(page: &mut Page, status: &Status) {
+fn raft(page: &mut Page, status: &NodeStatus) {
     page.one("raft_term", "gauge", "The current term.", status.term);
     page.family("raft_role", "gauge", "1 for what the node is doing at present.");
     for (name, role) in [
@@ -217,7 +291,7 @@ fn raft(page: &mut Page, status: &Status) {
     );
 }
 
-fn peers(page: &mut Page, status: &Status) {
+fn peers(page: &mut Page, status: &NodeStatus) {
     let named = || status.peers.iter().filter(|peer| !peer.name.is_empty());
     page.family(
         "raft_peer_connected",

@@ -1,28 +1,26 @@
 //! From a checked configuration to a node that serves, and back to an orderly end.
 
+mod serving;
+
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use proto::peer::peer_service_server::PeerServiceServer;
-use proto::raft::admin_service_server::AdminServiceServer;
-use proto::raft::key_value_service_server::KeyValueServiceServer;
-use proto::raft::state_service_server::StateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tonic::transport::server::{Router, TcpIncoming};
-use tonic::transport::{ClientTlsConfig, Server, ServerTlsConfig};
+use tonic::transport::ClientTlsConfig;
+
+use serving::Serving;
 
 use crate::config::Args;
 use crate::disk::OsDisk;
 use crate::grpc::{AdminAccess, Admins, KeyValues, States};
 use crate::kv::Store;
 use crate::metrics::{self, Counters, Sources};
-use crate::node::{Driver, Handle, Keeping, Parts, REQUESTS_MAX, Roles, TICK};
+use crate::node::{CONTROL_MAX, Driver, Handle, Keeping, Parts, REQUESTS_MAX, Roles, TICK};
 use crate::raft::{Config, Core, Recovered};
 use crate::snapshot::{Found, SnapshotDir, SnapshotError, Stored};
 use crate::transport::{
@@ -32,14 +30,6 @@ use crate::wal::{Wal, WalError, WalOptions, WalThread};
 
 /// Events of the links that may wait for the node; whoever brings more waits.
 const LINK_EVENTS_MAX: usize = 4096;
-/// Requests under way on one client connection.
-const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
-/// Silence after which a connection is asked whether anybody is there, and the wait for its answer, which on a narrow
-/// link comes behind all the log entries that the peer sent before it.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(30));
-/// What remains open so long after the node has stopped is cut.
-const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Why a node did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -99,7 +89,7 @@ pub async fn run(
     let tls = args.tls.load().map_err(NodeError::Usage)?;
     let (server_tls, client_tls) = tls.map(|tls| (tls.server, tls.client)).unzip();
     // Finds certificates and keys that do not belong together before anything is touched.
-    let server = server(server_tls)?;
+    let server = serving::server(server_tls)?;
     // First of all, so that a busy port leaves nothing behind.
     let ports = Ports::bind(&args).await?;
     let data_dir = args.data_dir();
@@ -168,11 +158,12 @@ fn assemble(
 ) -> Result<Assembled, NodeError> {
     let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
-    let (control_in, control) = mpsc::unbounded_channel();
+    let (control_in, control) = mpsc::channel(CONTROL_MAX);
     let (durable_in, durable) = mpsc::unbounded_channel();
     let (has_leader, leader_known) = watch::channel(false);
     let (applied, applied_known) = watch::channel(opened.store.applied());
     let (roles, counters) = (Roles::new(), Arc::new(Counters::default()));
+    let node = Handle::new(requests_in, control_in, applied_known, roles.reader());
     let wal = WalThread::start(opened.wal, move |progress| {
         // A node that has stopped listening has stopped promising.
         let _ = durable_in.send(progress);
@@ -202,13 +193,13 @@ fn assemble(
         durable,
         has_leader,
         applied,
-        roles: roles.clone(),
+        roles,
         own_address: own_address.to_owned(),
         counters: counters.clone(),
     };
     Ok(Assembled {
         driver: Driver::new(parts, opened.store, keeping),
-        node: Handle::new(requests_in, control_in, applied_known, roles),
+        node,
         link_events,
         leader_known,
         counters,
@@ -310,145 +301,6 @@ fn open_state(args: &Args, data_dir: &Path) -> Result<Opened, NodeError> {
     })
 }
 
-/// The parts of a node that meet when it serves.
-struct Serving {
-    server: Server,
-    listener: TcpListener,
-    service: KeyValues,
-    admins: Admins,
-    states: States,
-    peers: PeerEndpoint,
-    leader_known: watch::Receiver<bool>,
-    node: Handle,
-    driver: Driver,
-}
-
-impl Serving {
-    /// Serves until `stop`, or until the log fails.
-    async fn until(self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-        let (close, closed) = watch::channel(false);
-        let (health_reporter, health) = tonic_health::server::health_reporter();
-        let reporting = tokio::spawn(report_health(health_reporter, self.leader_known));
-        let router =
-            router(self.server, self.service, self.admins, self.states, self.peers).add_service(health);
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, wait_until(closed)));
-
-        let mut running = tokio::spawn(self.driver.run());
-        let (mut ended, mut served) = (None, None);
-        tokio::select! {
-            result = &mut running => ended = Some(result),
-            result = &mut serving => served = Some(result),
-            () = stop => {}
-        }
-        self.node.stop();
-        let _ = close.send(true);
-        // Requests in hand are answered while the node finishes; the streams of peers end with it.
-        let ended = match ended {
-            Some(ended) => ended,
-            None => running.await,
-        };
-        if served.is_none() {
-            served = tokio::time::timeout(CONNECTIONS_TIMEOUT, &mut serving).await.ok();
-        }
-        serving.abort();
-        reporting.abort();
-        match ended {
-            Ok(result) => result?,
-            // A broken invariant of ours: let it end the process as panics do, with its message already printed.
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-        match served {
-            Some(Ok(Err(error))) => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The transport of all services.
-fn server(tls: Option<ServerTlsConfig>) -> Result<Server, NodeError> {
-    let server = Server::builder()
-        .initial_connection_window_size(8 << 20)
-        .initial_stream_window_size(1 << 20)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_keepalive_interval(Some(KEEP_ALIVE.0))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE.1));
-    match tls {
-        None => Ok(server),
-        Some(tls) => server.tls_config(tls).map_err(|error| {
-            let causes = causes(&error);
-            NodeError::Usage(format!(
-                "the certificate, its key and the authority make no TLS: {error}{causes}"
-            ))
-        }),
-    }
-}
-
-/// Every service but health.
-fn router(
-    mut server: Server,
-    service: KeyValues,
-    admins: Admins,
-    states: States,
-    peers: PeerEndpoint,
-) -> Router {
-    let peers = PeerServiceServer::new(peers).max_decoding_message_size(crate::FRAME_BYTES_MAX);
-    server
-        .add_service(
-            KeyValueServiceServer::new(service).max_decoding_message_size(crate::grpc::REQUEST_BYTES_MAX),
-        )
-        .add_service(AdminServiceServer::new(admins))
-        .add_service(StateServiceServer::new(states))
-        .add_service(peers)
-        .add_service(reflection_v1())
-        .add_service(reflection_v1alpha())
-}
-
-async fn wait_until(mut flag: watch::Receiver<bool>) {
-    let _ = flag.wait_for(|set| *set).await;
-}
-
-/// `grpc.health.v1`: the process serves as soon as it runs, the key-value service while a leader is known.
-async fn report_health(
-    reporter: tonic_health::server::HealthReporter,
-    mut leader_known: watch::Receiver<bool>,
-) {
-    loop {
-        if *leader_known.borrow_and_update() {
-            reporter.set_serving::<KeyValueServiceServer<KeyValues>>().await;
-        } else {
-            reporter
-                .set_not_serving::<KeyValueServiceServer<KeyValues>>()
-                .await;
-        }
-        if leader_known.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What both versions of the reflection service know: every `.proto` of this project, and health.
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
-
-fn reflection_v1()
--> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
-    reflection()
-        .build_v1()
-        .expect("the descriptors were made by this build")
-}
-
-fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionServer<
-    impl tonic_reflection::server::v1alpha::ServerReflection,
-> {
-    reflection()
-        .build_v1alpha()
-        .expect("the descriptors were made by this build")
-}
-
 fn open_members(
     args: &Args,
     tls: Option<ClientTlsConfig>,
@@ -464,7 +316,7 @@ fn open_members(
         args.join,
         data_dir,
     )
-    .map(|members| Arc::new(members.with_tls(tls)))
+    .map(|members| Arc::new(members.with_tls(tls).with_loyalty(loyal_ms(args))))
     .map_err(members_unknown)
 }
 
@@ -493,18 +345,38 @@ fn wal_options(args: &Args) -> WalOptions {
 
 fn core_config(args: &Args, members: &Members) -> Config {
     let mut config = Config::new(members.own_id, members.voters(), random());
-    let shortest = (args.election_timeout.as_millis() / TICK.as_millis()) as u32;
+    let shortest = election_ticks(args);
     config.election_ticks = shortest..2 * shortest + 1;
     config.heartbeat_ticks = (shortest / 5).max(1);
     if args.lease_reads {
-        // A tenth for clocks that do not run at the same speed.
-        config.lease_ms = args.election_timeout.as_millis() as u64 * 9 / 10;
+        config.lease_ms = lease_ms(shortest);
+        config.loyal_ms = loyal_ms(args);
     }
     #[cfg(feature = "mutants")]
     {
         config.ack_before_majority = args.mutant == Some(crate::config::Mutant::AckBeforeMajority);
     }
     config
+}
+
+fn election_ticks(args: &Args) -> u32 {
+    (args.election_timeout.as_millis() / TICK.as_millis()) as u32
+}
+
+/// What the node tells its peers of its loyalty: nothing if it would not honour leases after a restart.
+fn loyal_ms(args: &Args) -> u64 {
+    let shortest = u64::from(election_ticks(args)) * TICK.as_millis() as u64;
+    if args.lease_reads { shortest } else { 0 }
+}
+
+/// How long a lease may hold if nobody is elected within so many ticks.
+fn lease_ms(election_ticks: u32) -> u64 {
+    // Who is heard right before a tick counts that one as well, and the timer lets a tick come late by half of one without
+    // putting off the next.
+    let tick_ms = TICK.as_millis() as u64;
+    let loyal_ms = (u64::from(election_ticks) * tick_ms).saturating_sub(tick_ms + tick_ms / 2);
+    // A tenth for clocks that do not run at the same speed.
+    loyal_ms * 9 / 10
 }
 
 /// Where clients reach this node, as far as it can know: not at all if it listens on every address of the machine.
@@ -549,6 +421,19 @@ mod tests {
 
     fn said(error: &NodeError) -> String {
         format!("{error}{}", causes(error))
+    }
+
+    #[test]
+    fn a_lease_ends_a_tenth_before_the_loyalty_of_the_most_forgetful_follower() {
+        assert_eq!(lease_ms(15), 121, "150 ms, less 15 for the ticks, less a tenth");
+        for ticks in 5..=6000_u32 {
+            let loyal_ms = u64::from(ticks - 1) * 10 - 5;
+            let lease_ms = lease_ms(ticks);
+            assert!(
+                lease_ms > 0 && lease_ms * 10 <= loyal_ms * 9,
+                "{ticks} ticks: {lease_ms} ms"
+            );
+        }
     }
 
     #[test]

@@ -7,9 +7,10 @@ mod common;
 use common::calls::{batch_put, open_session, put, serving_node};
 use common::{Cluster, client, eventually, leads, outcome, timed};
 use proto::metadata;
+use proto::raft::admin_service_client::AdminServiceClient;
 use proto::raft::{
     BatchRequest, CloseSessionRequest, CompareAndSwapRequest, Consistency, DeleteRequest, GetRequest,
-    PutRequest, ScanRequest, Stamp,
+    PutRequest, ScanRequest, Stamp, TransferLeadershipRequest,
 };
 use tempfile::tempdir;
 use tokio::sync::mpsc;
@@ -283,6 +284,59 @@ async fn a_leader_with_leases_answers_by_them_when_asked_to() {
         Consistency::Linearizable,
         "only a leader has a lease"
     );
+}
+
+#[tokio::test]
+async fn a_follower_that_does_not_wait_as_long_leaves_its_leader_without_leases() {
+    let lease = ["--lease-reads", "--election-timeout", "500ms"];
+    let mut cluster = Cluster::start_with(3, &lease).await;
+    let leader = cluster.leader().await;
+    let odd = (leader + 1) % 3;
+    // Answered by whoever leads, unless that is the odd one itself, which may trust the others.
+    let read = async |cluster: &Cluster| {
+        let leader = cluster.leader().await;
+        if leader == odd {
+            let mut admin = AdminServiceClient::new(common::channel(cluster.ports[odd]));
+            let away = TransferLeadershipRequest::default();
+            return Err(format!(
+                "handing over: {:?}",
+                admin.transfer_leadership(timed(away)).await
+            ));
+        }
+        let request = GetRequest {
+            key: "k".into(),
+            consistency: Consistency::Lease.into(),
+        };
+        let answer = cluster.client(leader).get(timed(request)).await;
+        answer
+            .map(|read| read.into_inner().consistency())
+            .map_err(|status| status.to_string())
+    };
+    for flags in [
+        &["--lease-reads", "--election-timeout", "400ms"][..],
+        &lease[1..],
+        &lease,
+    ] {
+        cluster.kill(odd);
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        cluster.launch_with(odd, &flags);
+        cluster.leader().await;
+        let wanted = match flags.len() == 3 && flags[2] == "500ms" {
+            true => Consistency::Lease,
+            false => Consistency::Linearizable,
+        };
+        eventually("reads as they may be now", async || match read(&cluster).await {
+            Ok(found) if found == wanted => Ok(()),
+            other => Err(other),
+        })
+        .await;
+        if wanted == Consistency::Linearizable {
+            for _ in 0..50 {
+                let found = read(&cluster).await;
+                assert_ne!(found, Ok(Consistency::Lease), "with {flags:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use common::calls::{batch_get, batch_put, open_session, operation, put, results,
 use common::{Cluster, client, eventually, outcome, timed};
 use proto::metadata;
 use proto::raft::{
-    BatchCompareAndSwap, BatchRequest, BatchResponse, DeleteRequest, GetRequest, Operation, Stamp,
-    WatchRequest, WatchResponse, operation,
+    BatchCompareAndSwap, BatchRequest, BatchResponse, DeleteRequest, GetRequest, Operation, ScanRequest,
+    Stamp, WatchRequest, WatchResponse, operation,
 };
 use tempfile::tempdir;
 use tokio::sync::mpsc;
@@ -182,11 +182,63 @@ async fn a_batch_carries_thousands_of_operations_and_any_bytes() {
         (refused.code(), outcome(&refused)),
         (Code::FailedPrecondition, Some(metadata::NOT_EXECUTED))
     );
+    assert!(refused.message().contains("\"k300\""), "{refused}");
     drop(requests);
     assert!(
         answers.message().await.unwrap().is_none(),
         "the stream ends when everything is answered"
     );
+}
+
+#[tokio::test]
+async fn scans_and_watches_carry_values_that_are_no_text() {
+    let dir = tempdir().unwrap();
+    let (_node, port) = serving_node(&dir).await;
+    let mut batch = Batch::open(client(port)).await;
+    let bytes: &[u8] = &[b'a', 0xff, 0];
+    for (id, (key, value)) in [("a", &b"text"[..]), ("b", bytes), ("c", b"")]
+        .into_iter()
+        .enumerate()
+    {
+        batch.send(vec![batch_put(id as u64, key, value)]).await;
+        results(&mut batch.answers, 1).await;
+    }
+    let found = client(port).scan(timed(ScanRequest::default())).await.unwrap();
+    let found: Vec<_> = (found.into_inner().entries.into_iter())
+        .map(|entry| (entry.key, entry.value, entry.value_bytes))
+        .collect();
+    let entry = |key: &str, text: &str, bytes: Option<&'static [u8]>| {
+        (key.to_owned(), text.to_owned(), bytes.map(Into::into))
+    };
+    let expected = [
+        entry("a", "text", None),
+        entry("b", "", Some(&[b'a', 0xff, 0])),
+        entry("c", "", None),
+    ];
+    assert_eq!(found, expected);
+
+    let gone = DeleteRequest {
+        key: "b".into(),
+        session: None,
+    };
+    client(port).delete(timed(gone)).await.unwrap();
+    let all = WatchRequest {
+        prefix: String::new(),
+        start_index: 1,
+    };
+    let mut watch = client(port).watch(all).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let events = next(&mut watch).await.events;
+        seen.extend(
+            events
+                .into_iter()
+                .map(|event| (event.key, event.value, event.value_bytes)),
+        );
+    }
+    let expected = expected.map(|(key, text, bytes)| (key, Some(text), bytes));
+    assert_eq!(seen[..3], expected);
+    assert_eq!(seen[3], ("b".to_owned(), None, None), "a deletion has neither");
 }
 
 #[tokio::test]

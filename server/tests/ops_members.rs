@@ -150,21 +150,68 @@ async fn a_stopping_leader_hands_over_and_a_snapshot_shortens_the_log() {
     let taken = nodes.iter().find(|found| found["node_id"] == node).unwrap();
     assert!(taken["log_start_index"].as_u64().unwrap() >= snapshot["last_index"].as_u64().unwrap() - 5);
 
-    // Somebody watches how a follower sees it: it becomes a candidate because it was asked to, not because it has waited
-    // for an election timeout, which nobody would notice but by the roles in between.
+    // Whoever campaigns because it has waited for an election timeout asks first whether it would be elected; only who was
+    // asked to take over does not.
+    let mut followers = Vec::new();
+    for at in (0..3).filter(|at| *at != first) {
+        let mut states = StateServiceClient::new(common::channel(cluster.ports[at]));
+        let mut roles = states.watch_role(WatchRoleRequest {}).await.unwrap().into_inner();
+        let present = roles.message().await.unwrap().unwrap();
+        assert_eq!(present.role(), Role::Follower);
+        followers.push((at, roles, present.sequence));
+    }
     let term = cluster.status(first).await.unwrap().header.unwrap().term;
     cluster.node(first).signal(Signal::SIGTERM);
     assert_eq!(cluster.node(first).exit().await.code(), Some(0));
     cluster.nodes[first] = None;
-    let next = cluster.leader().await;
+    let next = eventually("a successor", async || {
+        let found = cluster.leader().await;
+        (found != first).then_some(found).ok_or(found)
+    })
+    .await;
     let now = cluster.status(next).await.unwrap().header.unwrap().term;
     assert_eq!(now, term + 1);
     let log = cluster.node(next).log();
     assert!(log.contains("this node leads now"), "{log}");
-    let mut states = StateServiceClient::new(common::channel(cluster.ports[next]));
-    let mut roles = states.watch_role(WatchRoleRequest {}).await.unwrap().into_inner();
-    let present = roles.message().await.unwrap().unwrap();
-    assert_eq!((present.role(), present.term), (Role::Leader, now));
+    let (_, mut roles, mut seen) = followers.into_iter().find(|(at, ..)| *at == next).unwrap();
+    loop {
+        let change = tokio::time::timeout(common::PATIENCE, roles.message()).await;
+        let change = change.expect("news in time").unwrap().unwrap();
+        assert_eq!(change.sequence, seen + 1, "nothing is left out");
+        seen = change.sequence;
+        assert_ne!(change.role(), Role::PreCandidate, "it was not asked: {change:?}");
+        if change.role() == Role::Leader {
+            assert_eq!(change.term, now);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_changes_that_were_decided_by_the_same_configuration_one_is_refused() {
+    let cluster = Cluster::start(3).await;
+    cluster.leader().await;
+    let index = eventually("a configuration to be in force", async || {
+        let list = done(&cluster, "member list");
+        let index = list["index"].as_u64().filter(|_| list["committed"] == true);
+        index.ok_or(list)
+    })
+    .await;
+    let added = done(
+        &cluster,
+        &format!("member add node4 localhost:1 --if-index {index}"),
+    );
+    let added = added["index"].as_u64().unwrap();
+    assert!(added > index);
+    for line in ["add node5 localhost:2", "promote node4", "remove node4"] {
+        let moved = refused(&cluster, &format!("member {line} --if-index {index}"));
+        assert!(moved.contains("the configuration has moved on"), "{moved}");
+        assert!(moved.contains(&format!("index {added}, not {index}")), "{moved}");
+        assert!(!moved.contains("may have happened"), "{moved}");
+    }
+    let list = done(&cluster, "member list");
+    assert!(member(&list, "node4").is_some() && member(&list, "node5").is_none());
+    done(&cluster, &format!("member remove node4 --if-index {added}"));
 }
 
 #[tokio::test]

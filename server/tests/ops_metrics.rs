@@ -5,10 +5,17 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Node, client, eventually, leads, timed};
-use proto::raft::{GetClusterStatusRequest, GetRequest, PutRequest};
+use common::calls::{batch_get, batch_put, put, results};
+use common::{Cluster, Node, client, eventually, leads, timed};
+use nix::sys::signal::Signal;
+use proto::raft::admin_service_client::AdminServiceClient;
+use proto::raft::{
+    BatchRequest, GetClusterStatusRequest, GetMembershipRequest, GetRequest, Operation, PutRequest, Stamp,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 async fn scrape(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -69,6 +76,49 @@ fn parse(page: &str) -> BTreeMap<String, f64> {
     samples
 }
 
+/// Where a node listens, and where for those who watch over it.
+async fn ports(node: &Node) -> (u16, u16) {
+    eventually("both ports", async || {
+        let output = node.output();
+        let mut lines = output.lines();
+        let port = lines
+            .next()
+            .and_then(|line| line.strip_prefix("listening on 127.0.0.1:"));
+        let metrics = lines
+            .next()
+            .and_then(|line| line.strip_prefix("metrics on http://127.0.0.1:"));
+        let metrics = metrics.and_then(|line| line.strip_suffix("/metrics"));
+        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u16>().ok());
+        number(port).zip(number(metrics)).ok_or(output.clone())
+    })
+    .await
+}
+
+/// How many operations ended so, by what the page says.
+async fn requests(metrics: u16, operation: &str) -> [f64; 3] {
+    let page = parse(&scrape(metrics).await);
+    ["ok", "not_executed", "unknown"]
+        .map(|outcome| page[&format!("kv_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")])
+}
+
+/// Waits until what a leader writes of its own accord has been applied.
+async fn comes_to_rest(port: u16) {
+    let mut client = client(port);
+    let mut admin = AdminServiceClient::new(common::channel(port));
+    eventually("the first configuration to be applied", async || {
+        let members = admin.get_membership(timed(GetMembershipRequest {})).await?;
+        let status = client
+            .get_cluster_status(timed(GetClusterStatusRequest {}))
+            .await?;
+        let (index, status) = (members.into_inner().index, status.into_inner());
+        let quiet = status.applied_index >= index && status.applied_index == status.last_index;
+        quiet
+            .then_some(())
+            .ok_or(tonic::Status::unavailable(format!("{status:?}")))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn metrics_can_be_scraped_and_grow_with_what_happens() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,20 +133,7 @@ async fn metrics_can_be_scraped_and_grow_with_what_happens() {
     ]
     .map(str::to_owned);
     let node = Node::start("node1", &dir.path().join("node1"), &flags);
-    let (port, metrics) = eventually("both ports", async || {
-        let output = node.output();
-        let mut lines = output.lines();
-        let port = lines
-            .next()
-            .and_then(|line| line.strip_prefix("listening on 127.0.0.1:"));
-        let metrics = lines
-            .next()
-            .and_then(|line| line.strip_prefix("metrics on http://127.0.0.1:"));
-        let metrics = metrics.and_then(|line| line.strip_suffix("/metrics"));
-        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u16>().ok());
-        number(port).zip(number(metrics)).ok_or(output.clone())
-    })
-    .await;
+    let (port, metrics) = ports(&node).await;
     let mut client = client(port);
     eventually("the node to lead", async || {
         let status = client.get_cluster_status(timed(GetClusterStatusRequest {})).await;
@@ -106,6 +143,7 @@ async fn metrics_can_be_scraped_and_grow_with_what_happens() {
             .ok_or("it does not yet")
     })
     .await;
+    comes_to_rest(port).await;
     let before = parse(&scrape(metrics).await);
     assert_eq!(before["raft_role{role=\"leader\"}"], 1.0);
     assert_eq!(before["raft_offices_taken_total"], 1.0);
@@ -148,4 +186,97 @@ async fn metrics_can_be_scraped_and_grow_with_what_happens() {
                 && entry["fields"]["message"].is_string()
         );
     }
+}
+
+fn get(key: &str) -> GetRequest {
+    GetRequest {
+        key: key.into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_counted_as_refused_wherever_it_came_from() {
+    let flags = ["--port", "0", "--metrics-port", "0", "--single-node"].map(str::to_owned);
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start("node1", &dir.path().join("node1"), &flags);
+    let (port, metrics) = ports(&node).await;
+    let mut client = client(port);
+    eventually("a write to succeed", async || {
+        client.put(timed(put("k", "v"))).await
+    })
+    .await;
+    let [reads, writes] = [requests(metrics, "read").await, requests(metrics, "write").await];
+
+    let mut unknown_session = put("k", "v");
+    unknown_session.session = Some(Stamp {
+        session_id: 1 << 40,
+        sequence: 1,
+        acknowledged: 0,
+    });
+    client.put(timed(unknown_session)).await.unwrap_err();
+    client.put(timed(put("", "v"))).await.unwrap_err();
+    let (asking, queue) = mpsc::channel(1);
+    let mut answers = client
+        .batch(ReceiverStream::new(queue))
+        .await
+        .unwrap()
+        .into_inner();
+    let operations = vec![
+        batch_put(1, "", b"no key"),
+        batch_get(2, ""),
+        batch_put(3, "k", &[0xff]),
+        batch_get(4, "k"),
+        Operation::default(),
+    ];
+    asking.send(BatchRequest { operations }).await.unwrap();
+    results(&mut answers, 5).await;
+    // Bytes that are no text were read, but not handed out.
+    client.get(timed(get("k"))).await.unwrap_err();
+
+    let grown = |now: [f64; 3], before: [f64; 3]| [0, 1, 2].map(|at| now[at] - before[at]);
+    assert_eq!(grown(requests(metrics, "write").await, writes), [1.0, 4.0, 0.0]);
+    assert_eq!(grown(requests(metrics, "read").await, reads), [1.0, 2.0, 0.0]);
+}
+
+#[tokio::test]
+async fn what_a_client_did_not_wait_for_is_counted_as_unknown() {
+    let flags = ["--election-timeout", "4s", "--metrics-port", "0"];
+    let mut cluster = Cluster::start_with(3, &flags).await;
+    let leader = cluster.leader().await;
+    let (_, metrics) = ports(cluster.node(leader)).await;
+    for at in (0..3).filter(|at| *at != leader) {
+        cluster.node(at).signal(Signal::SIGSTOP);
+    }
+    let before = requests(metrics, "write").await;
+    let last = cluster.status(leader).await.unwrap().last_index;
+    let mut writer = cluster.client(leader);
+    let single = tokio::spawn(async move { writer.put(tonic::Request::new(put("k", "v"))).await });
+    let (asking, queue) = mpsc::channel(1);
+    let answers = cluster
+        .client(leader)
+        .batch(ReceiverStream::new(queue))
+        .await
+        .unwrap();
+    let operations = vec![batch_put(1, "k", b"1"), batch_put(2, "k", b"2")];
+    asking.send(BatchRequest { operations }).await.unwrap();
+    eventually("the writes to reach the log", async || {
+        let now = cluster
+            .status(leader)
+            .await
+            .map_err(|status| status.to_string())?;
+        (now.last_index >= last + 3)
+            .then_some(())
+            .ok_or(now.last_index.to_string())
+    })
+    .await;
+    single.abort();
+    drop((asking, answers));
+    eventually("the three to be counted", async || {
+        let now = requests(metrics, "write").await;
+        (now == [before[0], before[1], before[2] + 3.0])
+            .then_some(())
+            .ok_or(now)
+    })
+    .await;
 }

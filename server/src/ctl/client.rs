@@ -28,17 +28,32 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 pub(super) enum CtlError {
     #[error("{0}")]
     Usage(String),
-    #[error("{}{}{}", .0.message(), unknown(.0), .1)]
-    Refused(Box<Status>, &'static str),
+    #[error("{}{}{hint}", status.message(), unknown(status, *purpose))]
+    Refused {
+        status: Box<Status>,
+        hint: &'static str,
+        purpose: Purpose,
+    },
     #[error("none of the nodes can be reached: {0}")]
     Unreachable(String),
 }
 
+/// What a call is for: only what changes the cluster can have happened although it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Look,
+    /// A snapshot on one node: taking it again does no harm.
+    Snapshot,
+    Change,
+    Transfer,
+}
+
 /// The addition for a change that may have happened all the same.
-fn unknown(status: &Status) -> &'static str {
-    match outcome(status) {
-        Some(metadata::NOT_EXECUTED) => "",
-        _ => " (it may have happened all the same: look with `server ctl member list`)",
+fn unknown(status: &Status, purpose: Purpose) -> &'static str {
+    match (outcome(status), purpose) {
+        (Some(metadata::NOT_EXECUTED), _) | (_, Purpose::Look | Purpose::Snapshot) => "",
+        (_, Purpose::Change) => " (it may have happened all the same: look with `server ctl member list`)",
+        (_, Purpose::Transfer) => " (it may have happened all the same: look with `server ctl status`)",
     }
 }
 
@@ -50,7 +65,7 @@ impl CtlError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             CtlError::Usage(_) => 2,
-            CtlError::Refused(..) => 1,
+            CtlError::Refused { .. } => 1,
             CtlError::Unreachable(_) => 5,
         }
     }
@@ -59,7 +74,7 @@ impl CtlError {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             CtlError::Usage(_) => "usage",
-            CtlError::Refused(..) => "refused",
+            CtlError::Refused { .. } => "refused",
             CtlError::Unreachable(_) => "unreachable",
         }
     }
@@ -130,7 +145,7 @@ impl Client {
         let answer = StateServiceClient::new(channel).dump_state(request).await;
         answer
             .map(Response::into_inner)
-            .map_err(|status| self.refused(status))
+            .map_err(|status| self.refused(status, Purpose::Look))
     }
 
     /// A snapshot on the first node.
@@ -144,7 +159,7 @@ impl Client {
         let answer = AdminServiceClient::new(channel).take_snapshot(request).await;
         answer
             .map(Response::into_inner)
-            .map_err(|status| self.refused(status))
+            .map_err(|status| self.refused(status, Purpose::Snapshot))
     }
 
     async fn first(&self) -> Result<Channel, CtlError> {
@@ -158,6 +173,7 @@ impl Client {
     /// is time.
     pub(super) async fn on_leader<Q, A, F>(
         &self,
+        purpose: Purpose,
         request: &Q,
         call: impl Fn(AdminServiceClient<Channel>, Request<Q>) -> F,
     ) -> Result<A, CtlError>
@@ -193,7 +209,7 @@ impl Client {
             let nothing_happened = outcome(&status) == Some(metadata::NOT_EXECUTED);
             let passes = hint.is_some() || status.metadata().contains_key(metadata::LEADER_ID);
             if !nothing_happened || !(passes || status.code() == Code::Unavailable) {
-                return Err(self.refused(status));
+                return Err(self.refused(status, purpose));
             }
             refusal = Some(status);
             if hint.is_none() || hinted {
@@ -201,7 +217,7 @@ impl Client {
             }
         }
         match refusal {
-            Some(status) => Err(self.refused(status)),
+            Some(status) => Err(self.refused(status, purpose)),
             None => {
                 let why = why_not
                     .into_iter()
@@ -260,9 +276,12 @@ impl Client {
         }
     }
 
-    fn refused(&self, status: Status) -> CtlError {
-        let hint = self.hint(&status);
-        CtlError::Refused(Box::new(status), hint)
+    fn refused(&self, status: Status, purpose: Purpose) -> CtlError {
+        CtlError::Refused {
+            hint: self.hint(&status),
+            status: Box::new(status),
+            purpose,
+        }
     }
 
     fn authorised<Q>(&self, request: Q) -> Result<Request<Q>, CtlError> {
@@ -274,5 +293,36 @@ impl Client {
             request.metadata_mut().insert("authorization", value);
         }
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(status: Status, purpose: Purpose) -> String {
+        let hint = "";
+        let status = Box::new(status);
+        CtlError::Refused {
+            status,
+            hint,
+            purpose,
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn only_what_changes_the_cluster_may_have_happened_all_the_same() {
+        let cut = || Status::cancelled("cut off");
+        for purpose in [Purpose::Look, Purpose::Snapshot] {
+            assert_eq!(said(cut(), purpose), "cut off", "{purpose:?}");
+        }
+        for purpose in [Purpose::Change, Purpose::Transfer] {
+            assert!(said(cut(), purpose).contains("may have happened"), "{purpose:?}");
+            let mut refused = Status::unavailable("no");
+            let outcome = metadata::NOT_EXECUTED.parse().expect("plain ASCII");
+            refused.metadata_mut().insert(metadata::OUTCOME, outcome);
+            assert_eq!(said(refused, purpose), "no", "{purpose:?}");
+        }
     }
 }

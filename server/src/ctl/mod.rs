@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::config::PeerAddress;
 use crate::tls;
-use client::{Client, CtlError};
+use client::{Client, CtlError, Purpose};
 
 /// Look at a running cluster, or change it.
 #[derive(Debug, Args)]
@@ -94,17 +94,31 @@ enum Member {
         node: String,
         /// Where the other nodes and clients reach it.
         address: PeerAddress,
+        #[command(flatten)]
+        only: OnlyIf,
     },
     /// Give a learner that has caught up a vote.
     Promote {
         /// Its name.
         node: String,
+        #[command(flatten)]
+        only: OnlyIf,
     },
     /// Remove a node, be it the leader. Its name cannot be used again.
     Remove {
         /// Its name.
         node: String,
+        #[command(flatten)]
+        only: OnlyIf,
     },
+}
+
+/// On what condition the cluster is changed.
+#[derive(Debug, Args)]
+struct OnlyIf {
+    /// Only if nobody has changed the cluster since `member list` showed the configuration at this index.
+    #[arg(long = "if-index", value_name = "INDEX")]
+    index: Option<u64>,
 }
 
 /// Does what was asked and says how it went.
@@ -200,7 +214,7 @@ async fn act(args: CtlArgs) -> Result<Done, CtlError> {
         Command::Transfer { node } => {
             let node_id = node.unwrap_or_default();
             let request = TransferLeadershipRequest { node_id };
-            let done = client.on_leader(&request, |mut admin, request| async move {
+            let done = client.on_leader(Purpose::Transfer, &request, |mut admin, request| async move {
                 admin.transfer_leadership(request).await
             });
             let done = done.await?;
@@ -219,7 +233,7 @@ async fn change_member(client: &mut Client, member: Member, json: bool) -> Resul
     let (changed, what) = match member {
         Member::List => {
             let request = GetMembershipRequest {};
-            let found = client.on_leader(&request, |mut admin, request| async move {
+            let found = client.on_leader(Purpose::Look, &request, |mut admin, request| async move {
                 admin.get_membership(request).await
             });
             let found = found.await?;
@@ -229,7 +243,7 @@ async fn change_member(client: &mut Client, member: Member, json: bool) -> Resul
                 show::members(&found)
             });
         }
-        Member::Add { node, address } => {
+        Member::Add { node, address, only } => {
             let missing = match client.answers(&address.address).await {
                 Ok(()) => String::new(),
                 Err(why) => format!(
@@ -241,24 +255,31 @@ async fn change_member(client: &mut Client, member: Member, json: bool) -> Resul
             let request = AddMemberRequest {
                 node_id: node,
                 address: address.address,
+                expected_index: only.index,
             };
-            let done = client.on_leader(&request, |mut admin, request| async move {
+            let done = client.on_leader(Purpose::Change, &request, |mut admin, request| async move {
                 admin.add_member(request).await
             });
             (done.await?, what)
         }
-        Member::Promote { node } => {
+        Member::Promote { node, only } => {
             let what = format!("{node} votes now");
-            let request = PromoteMemberRequest { node_id: node };
-            let done = client.on_leader(&request, |mut admin, request| async move {
+            let request = PromoteMemberRequest {
+                node_id: node,
+                expected_index: only.index,
+            };
+            let done = client.on_leader(Purpose::Change, &request, |mut admin, request| async move {
                 admin.promote_member(request).await
             });
             (done.await?, what)
         }
-        Member::Remove { node } => {
+        Member::Remove { node, only } => {
             let what = format!("{node} is removed; stop it");
-            let request = RemoveMemberRequest { node_id: node };
-            let done = client.on_leader(&request, |mut admin, request| async move {
+            let request = RemoveMemberRequest {
+                node_id: node,
+                expected_index: only.index,
+            };
+            let done = client.on_leader(Purpose::Change, &request, |mut admin, request| async move {
                 admin.remove_member(request).await
             });
             (done.await?, what)

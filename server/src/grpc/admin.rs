@@ -11,12 +11,14 @@ use proto::raft::{
     PromoteMemberRequest, RemoveMemberRequest, TakeSnapshotRequest, TakeSnapshotResponse,
     TransferLeadershipRequest, TransferLeadershipResponse,
 };
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
+use super::deadline;
 use super::key_value::header;
 use super::refusal::{not_executed, refusal};
 use crate::config::{Args, NodeName};
-use crate::node::{Admin, AdminDone, Handle};
+use crate::node::{Admin, AdminDone, Handle, MemberChange};
 
 /// Who may change the cluster.
 pub(crate) enum AdminAccess {
@@ -112,8 +114,14 @@ impl Admins {
         }
     }
 
-    async fn change(&self, admin: Admin) -> Result<Response<MembershipChanged>, Status> {
-        match self.node.admin(admin).await.map_err(refusal)? {
+    async fn change(
+        &self,
+        change: MemberChange,
+        expected: Option<u64>,
+        deadline: Option<Instant>,
+    ) -> Result<Response<MembershipChanged>, Status> {
+        let admin = Admin::Change { change, expected };
+        match self.node.admin(admin, deadline).await.map_err(refusal)? {
             AdminDone::Changed { index, term } => Ok(Response::new(MembershipChanged {
                 header: header(&self.node_id, term),
                 index,
@@ -141,12 +149,8 @@ impl AdminService for Admins {
         request: Request<GetMembershipRequest>,
     ) -> Result<Response<GetMembershipResponse>, Status> {
         self.access.check(&request)?;
-        let membership = self
-            .node
-            .membership()
-            .await
-            .and_then(|found| found)
-            .map_err(refusal)?;
+        let deadline = deadline::of(request.metadata());
+        let membership = self.node.membership(deadline).await.map_err(refusal)?;
         let members = membership.members.into_iter().map(|member| ClusterMember {
             node_id: member.name,
             address: member.address,
@@ -169,9 +173,11 @@ impl AdminService for Admins {
         request: Request<AddMemberRequest>,
     ) -> Result<Response<MembershipChanged>, Status> {
         self.access.check(&request)?;
-        let AddMemberRequest { node_id, address } = request.into_inner();
-        let name = check_name(&node_id)?;
-        self.change(Admin::AddMember { name, address }).await
+        let deadline = deadline::of(request.metadata());
+        let request = request.into_inner();
+        let (name, address) = (check_name(&request.node_id)?, request.address);
+        let change = MemberChange::Add { name, address };
+        self.change(change, request.expected_index, deadline).await
     }
 
     async fn promote_member(
@@ -179,8 +185,11 @@ impl AdminService for Admins {
         request: Request<PromoteMemberRequest>,
     ) -> Result<Response<MembershipChanged>, Status> {
         self.access.check(&request)?;
-        let name = check_name(&request.into_inner().node_id)?;
-        self.change(Admin::Promote { name }).await
+        let deadline = deadline::of(request.metadata());
+        let request = request.into_inner();
+        let name = check_name(&request.node_id)?;
+        self.change(MemberChange::Promote { name }, request.expected_index, deadline)
+            .await
     }
 
     async fn remove_member(
@@ -188,8 +197,11 @@ impl AdminService for Admins {
         request: Request<RemoveMemberRequest>,
     ) -> Result<Response<MembershipChanged>, Status> {
         self.access.check(&request)?;
-        let name = check_name(&request.into_inner().node_id)?;
-        self.change(Admin::Remove { name }).await
+        let deadline = deadline::of(request.metadata());
+        let request = request.into_inner();
+        let name = check_name(&request.node_id)?;
+        self.change(MemberChange::Remove { name }, request.expected_index, deadline)
+            .await
     }
 
     async fn transfer_leadership(
@@ -197,12 +209,14 @@ impl AdminService for Admins {
         request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<TransferLeadershipResponse>, Status> {
         self.access.check(&request)?;
+        let deadline = deadline::of(request.metadata());
         let name = request.into_inner().node_id;
         let name = match name.is_empty() {
             true => None,
             false => Some(check_name(&name)?),
         };
-        match self.node.admin(Admin::Transfer { name }).await.map_err(refusal)? {
+        let transfer = Admin::Transfer { name };
+        match self.node.admin(transfer, deadline).await.map_err(refusal)? {
             AdminDone::Transferred { term, leader } => Ok(Response::new(TransferLeadershipResponse {
                 header: header(&self.node_id, term),
                 leader_id: leader,
@@ -216,7 +230,9 @@ impl AdminService for Admins {
         request: Request<TakeSnapshotRequest>,
     ) -> Result<Response<TakeSnapshotResponse>, Status> {
         self.access.check(&request)?;
-        match self.node.admin(Admin::Snapshot).await.map_err(refusal)? {
+        let deadline = deadline::of(request.metadata());
+        let taken = self.node.admin(Admin::Snapshot, deadline).await;
+        match taken.map_err(refusal)? {
             AdminDone::Snapshot { last, bytes } => Ok(Response::new(TakeSnapshotResponse {
                 header: header(&self.node_id, last.term),
                 last_index: last.index,

@@ -96,6 +96,11 @@ impl Stream {
                     }
                 },
                 () = responses.closed() => return,
+                // A client that keeps its side open must not hold up the end of the node.
+                () = self.node.stopped(), if end.is_none() => {
+                    end = Some(Err(refusal(Failure::Stopping)));
+                    continue;
+                }
             };
             for response in found {
                 if responses.send(Ok(response)).await.is_err() {
@@ -129,20 +134,26 @@ impl Stream {
                     numbers.push(id);
                     begun.push(request);
                 }
-                Err(status) => refused.push(failed(id, &status)),
+                Err((asked, status)) => refused.push(self.refused(id, asked, &status)),
             }
         }
         if let Err(failure) = self.node.batch(begun) {
             let status = refusal(failure);
             for id in numbers {
-                self.under_way.remove(&id);
-                refused.push(failed(id, &status));
+                if let Some(asked) = self.under_way.remove(&id) {
+                    refused.push(self.refused(id, asked, &status));
+                }
             }
         }
         Ok(refused)
     }
 
-    fn request(&self, operation: Operation) -> Result<ClientRequest, Status> {
+    fn request(&self, operation: Operation) -> Result<ClientRequest, (Asked, Status)> {
+        let asked = Asked::in_operation(&operation);
+        self.checked(operation).map_err(|status| (asked, status))
+    }
+
+    fn checked(&self, operation: Operation) -> Result<ClientRequest, Status> {
         let Operation { id, kind, session } = operation;
         if self.under_way.contains_key(&id) {
             let text = format!("operation {id} of this stream is not done yet; choose another id");
@@ -199,11 +210,11 @@ impl Stream {
                 .under_way
                 .remove(&id)
                 .expect("only what is under way is answered, once");
-            self.counters.answered(asked.operation(), &outcome);
             let found = outcome.map_err(refusal).and_then(|answer| {
                 term = Some(answer.term);
                 result(id, asked, answer.value)
             });
+            self.counters.answered(asked.operation(), &found);
             found.unwrap_or_else(|status| failed(id, &status))
         });
         let mut responses = in_messages(results.collect());
@@ -216,8 +227,23 @@ impl Stream {
         responses
     }
 
+    /// The result of an operation that was not even begun.
+    fn refused(&self, id: u64, asked: Asked, status: &Status) -> OperationResult {
+        self.counters.refused(asked.operation(), status);
+        failed(id, status)
+    }
+
     fn header(&self) -> Option<ResponseHeader> {
         header(&self.node_id, self.term?)
+    }
+}
+
+impl Drop for Stream {
+    /// A client that has gone never learns what became of the rest.
+    fn drop(&mut self) {
+        for asked in self.under_way.values() {
+            self.counters.cut_off(asked.operation());
+        }
     }
 }
 
@@ -270,6 +296,16 @@ impl Asked {
             Some(Kind::Delete(_)) => Asked::Delete,
             Some(Kind::CompareAndSwap(_)) => Asked::Swap,
             _ => Asked::Put,
+        }
+    }
+
+    /// One that says nothing counts as a write: it may have been meant as one.
+    fn in_operation(operation: &Operation) -> Asked {
+        match operation.kind {
+            Some(operation::Kind::Get(_)) => Asked::Get,
+            Some(operation::Kind::Delete(_)) => Asked::Delete,
+            Some(operation::Kind::CompareAndSwap(_)) => Asked::Swap,
+            Some(operation::Kind::Put(_)) | None => Asked::Put,
         }
     }
 

@@ -24,6 +24,8 @@ use crate::metrics::{Counters, Operation};
 use crate::node::{Answer, Found, Handle, Query, Read};
 use crate::raft::{RoleKind, Term};
 
+/// An error shows so much of a key.
+const SHOWN_CHARS_MAX: usize = 100;
 /// At most so many keys are read at once,
 const SCAN_KEYS_MAX: u32 = 1000;
 /// if they do not exceed this.
@@ -72,9 +74,7 @@ impl KeyValues {
             kind: Some(kind),
             stamp: stamp.map(stamp_to_storage),
         };
-        let answer = self.node.write(command, deadline).await;
-        self.counters.answered(Operation::Write, &answer);
-        let answer = answer.map_err(refusal)?;
+        let answer = self.node.write(command, deadline).await.map_err(refusal)?;
         match session_refusal(&answer.value.reply) {
             Some(status) => Err(status),
             None => Ok(answer),
@@ -88,9 +88,10 @@ impl KeyValues {
         metadata: &MetadataMap,
     ) -> Result<Answer<Found>, Status> {
         let deadline = deadline::of(metadata);
-        let answer = self.node.read(query, consistency, deadline).await;
-        self.counters.answered(Operation::Read, &answer);
-        answer.map_err(refusal)
+        self.node
+            .read(query, consistency, deadline)
+            .await
+            .map_err(refusal)
     }
 }
 
@@ -109,12 +110,9 @@ pub(super) fn stamp_to_storage(stamp: Stamp) -> storage::Stamp {
     }
 }
 
-#[tonic::async_trait]
-impl KeyValueService for KeyValues {
-    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
-    type BatchStream = ReceiverStream<Result<BatchResponse, Status>>;
-
-    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+/// The calls themselves; `KeyValueService` counts how they end.
+impl KeyValues {
+    async fn put_now(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         let PutRequest { key, value, session } = request.into_inner();
         check_key(&key)?;
@@ -133,23 +131,25 @@ impl KeyValueService for KeyValues {
         }))
     }
 
-    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+    async fn get_now(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let consistency = request.get_ref().consistency();
         let (metadata, _, GetRequest { key, .. }) = request.into_parts();
         check_key(&key)?;
-        let Answer { term, value: found } = self.read(Query::Key(key), consistency, &metadata).await?;
+        let Answer { term, value: found } =
+            self.read(Query::Key(key.clone()), consistency, &metadata).await?;
         let version = found_key(found.read)?;
+        let value = version.value.map(|value| text(&key, value)).transpose()?;
         Ok(Response::new(GetResponse {
             header: self.header(term),
-            found: version.value.is_some(),
-            value: version.value.map(text).transpose()?.unwrap_or_default(),
+            found: value.is_some(),
+            value: value.unwrap_or_default(),
             index: version.index,
             consistency: found.consistency.into(),
             applied_index: found.applied,
         }))
     }
 
-    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+    async fn delete_now(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         let DeleteRequest { key, session } = request.into_inner();
         check_key(&key)?;
@@ -165,7 +165,7 @@ impl KeyValueService for KeyValues {
         }))
     }
 
-    async fn compare_and_swap(
+    async fn compare_and_swap_now(
         &self,
         request: Request<CompareAndSwapRequest>,
     ) -> Result<Response<CompareAndSwapResponse>, Status> {
@@ -174,7 +174,7 @@ impl KeyValueService for KeyValues {
         check_key(&request.key)?;
         check_value(request.value.as_bytes())?;
         let swap = CompareAndSwap {
-            key: request.key,
+            key: request.key.clone(),
             expected: request.expected.map(Into::into),
             value: request.value.into(),
         };
@@ -191,14 +191,14 @@ impl KeyValueService for KeyValues {
             Reply::NotSwapped(version) => {
                 response.swapped = false;
                 response.index = version.index;
-                response.current = version.value.map(text).transpose()?;
+                response.current = version.value.map(|value| text(&request.key, value)).transpose()?;
             }
             _ => return Err(mismatch(&written)),
         }
         Ok(Response::new(response))
     }
 
-    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
+    async fn scan_now(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
         let consistency = request.get_ref().consistency();
         let (metadata, _, request) = request.into_parts();
         for bound in [&request.start, &request.end] {
@@ -220,19 +220,85 @@ impl KeyValueService for KeyValues {
         let Answer { term, value: found } = self.read(query, consistency, &metadata).await?;
         let Scanned { entries, next } = found_range(found.read)?;
         let entries = entries.into_iter().map(|(key, version)| {
-            Ok(KeyValue {
+            let (value, value_bytes) = text_or_bytes(version.value.unwrap_or_default());
+            KeyValue {
                 key,
-                value: version.value.map(text).transpose()?.unwrap_or_default(),
+                value,
+                value_bytes,
                 index: version.index,
-            })
+            }
         });
         Ok(Response::new(ScanResponse {
             header: self.header(term),
-            entries: entries.collect::<Result<_, Status>>()?,
+            entries: entries.collect(),
             next_start: next.unwrap_or_default(),
             consistency: found.consistency.into(),
             applied_index: found.applied,
         }))
+    }
+
+    async fn open_session_now(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        let deadline = deadline::of(request.metadata());
+        let open = Kind::OpenSession(storage::OpenSession {});
+        let opened = self.write(open, None, deadline).await?;
+        Ok(Response::new(OpenSessionResponse {
+            header: self.header(opened.term),
+            session_id: opened.value.index,
+        }))
+    }
+
+    async fn close_session_now(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        let deadline = deadline::of(request.metadata());
+        let session_id = request.into_inner().session_id;
+        let close = Kind::CloseSession(storage::CloseSession { session_id });
+        let Answer { term, value: closed } = self.write(close, None, deadline).await?;
+        let Reply::SessionClosed { existed } = closed.reply else {
+            return Err(mismatch(&closed));
+        };
+        Ok(Response::new(CloseSessionResponse {
+            header: self.header(term),
+            index: closed.index,
+            existed,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyValueService for KeyValues {
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+    type BatchStream = ReceiverStream<Result<BatchResponse, Status>>;
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        self.counters.count(Operation::Write, self.put_now(request)).await
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        self.counters.count(Operation::Read, self.get_now(request)).await
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        self.counters
+            .count(Operation::Write, self.delete_now(request))
+            .await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        request: Request<CompareAndSwapRequest>,
+    ) -> Result<Response<CompareAndSwapResponse>, Status> {
+        self.counters
+            .count(Operation::Write, self.compare_and_swap_now(request))
+            .await
+    }
+
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanResponse>, Status> {
+        self.counters.count(Operation::Read, self.scan_now(request)).await
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -259,38 +325,26 @@ impl KeyValueService for KeyValues {
         &self,
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
-        let deadline = deadline::of(request.metadata());
-        let open = Kind::OpenSession(storage::OpenSession {});
-        let opened = self.write(open, None, deadline).await?;
-        Ok(Response::new(OpenSessionResponse {
-            header: self.header(opened.term),
-            session_id: opened.value.index,
-        }))
+        self.counters
+            .count(Operation::Write, self.open_session_now(request))
+            .await
     }
 
     async fn close_session(
         &self,
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
-        let deadline = deadline::of(request.metadata());
-        let session_id = request.into_inner().session_id;
-        let close = Kind::CloseSession(storage::CloseSession { session_id });
-        let Answer { term, value: closed } = self.write(close, None, deadline).await?;
-        let Reply::SessionClosed { existed } = closed.reply else {
-            return Err(mismatch(&closed));
-        };
-        Ok(Response::new(CloseSessionResponse {
-            header: self.header(term),
-            index: closed.index,
-            existed,
-        }))
+        self.counters
+            .count(Operation::Write, self.close_session_now(request))
+            .await
     }
 
     async fn get_cluster_status(
         &self,
-        _: Request<GetClusterStatusRequest>,
+        request: Request<GetClusterStatusRequest>,
     ) -> Result<Response<GetClusterStatusResponse>, Status> {
-        let status = self.node.status().await.map_err(refusal)?;
+        let deadline = deadline::of(request.metadata());
+        let status = self.node.status(deadline).await.map_err(refusal)?;
         let (leader_id, mut leader_address) = status.leader.unwrap_or_default();
         if leader_id == *self.node_id {
             leader_address = self.own_address.clone();
@@ -348,14 +402,25 @@ fn found_range(read: Read) -> Result<Scanned, Status> {
     }
 }
 
-/// Values that came in over a batch may be any bytes; the calls with text cannot carry them.
-fn text(value: Bytes) -> Result<String, Status> {
+/// Values that came in over a batch may be any bytes; the calls for one key carry text only.
+fn text(key: &str, value: Bytes) -> Result<String, Status> {
     String::from_utf8(value.into()).map_err(|_| {
-        not_executed(
-            Code::FailedPrecondition,
-            "the value is no UTF-8 text; read it with a batch, whose values are bytes",
-        )
+        // A status has to fit into the headers of an answer.
+        let shown: String = key.chars().take(SHOWN_CHARS_MAX).collect();
+        let rest = if shown.len() < key.len() { "…" } else { "" };
+        let text = format!(
+            "the value of {shown:?}{rest} is no UTF-8 text; read it with a batch, a scan or a watch, which carry bytes"
+        );
+        not_executed(Code::FailedPrecondition, &text)
     })
+}
+
+/// A value as text, or, if it is none, an empty text and its bytes.
+pub(super) fn text_or_bytes(value: Bytes) -> (String, Option<Bytes>) {
+    match std::str::from_utf8(&value) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::new(), Some(value)),
+    }
 }
 
 pub(super) fn mismatch(written: &Applied) -> Status {

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use super::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::kv::Reply;
 use crate::node::Failure;
+use crate::raft::Term;
 
 pub(super) fn check_key(key: &str) -> Result<(), Status> {
     match key.len() {
@@ -68,34 +69,7 @@ pub(super) fn session_refusal(reply: &Reply) -> Option<Status> {
 /// The failure in the terms of the table in `kv.proto`.
 pub(super) fn refusal(failure: Failure) -> Status {
     match failure {
-        Failure::NotLeader { term, leader: None } => {
-            let text = "this node does not lead, and knows nobody who does; try again, or try another node";
-            with(
-                not_executed(Code::Unavailable, text),
-                metadata::TERM,
-                &term.to_string(),
-            )
-        }
-        Failure::NotLeader {
-            term,
-            leader: Some((id, address)),
-        } => {
-            let term = term.to_string();
-            // A leader that has reached this node, but that this node has not reached, has a name only.
-            let at = if address.is_empty() {
-                String::new()
-            } else {
-                format!(", at {address}")
-            };
-            let text = format!("this node does not lead; {id} does{at}");
-            let status = not_executed(Code::FailedPrecondition, &text);
-            let status = with(with(status, metadata::TERM, &term), metadata::LEADER_ID, &id);
-            if address.is_empty() {
-                status
-            } else {
-                with(status, metadata::LEADER_ADDRESS, &address)
-            }
-        }
+        Failure::NotLeader { term, leader } => not_leader(term, leader),
         Failure::Transferring => with(
             not_executed(
                 Code::Unavailable,
@@ -118,7 +92,7 @@ pub(super) fn refusal(failure: Failure) -> Status {
         ),
         Failure::TooLate { begun: true } => with(
             Status::deadline_exceeded(
-                "the deadline passed with the write in the log; it may have happened or may still",
+                "the deadline passed after it was begun; it may have happened or may still",
             ),
             metadata::OUTCOME,
             metadata::UNKNOWN,
@@ -138,11 +112,38 @@ pub(super) fn refusal(failure: Failure) -> Status {
                 &term.to_string(),
             )
         }
+        Failure::Vanished => with(
+            Status::unavailable("this node stopped before it was done; it may have happened or may still"),
+            metadata::OUTCOME,
+            metadata::UNKNOWN,
+        ),
         Failure::Lost { term } => {
-            let text = "leadership was lost with the write in the log; it may have happened or may still";
+            let text = "leadership was lost with the change in the log; it may have happened or may still";
             let status = with(Status::unavailable(text), metadata::OUTCOME, metadata::UNKNOWN);
             with(status, metadata::TERM, &term.to_string())
         }
+    }
+}
+
+fn not_leader(term: Term, leader: Option<(String, String)>) -> Status {
+    let term = term.to_string();
+    let Some((id, address)) = leader else {
+        let text = "this node does not lead, and knows nobody who does; try again, or try another node";
+        return with(not_executed(Code::Unavailable, text), metadata::TERM, &term);
+    };
+    // A leader that has reached this node, but that this node has not reached, has a name only.
+    let at = if address.is_empty() {
+        String::new()
+    } else {
+        format!(", at {address}")
+    };
+    let text = format!("this node does not lead; {id} does{at}");
+    let status = not_executed(Code::FailedPrecondition, &text);
+    let status = with(with(status, metadata::TERM, &term), metadata::LEADER_ID, &id);
+    if address.is_empty() {
+        status
+    } else {
+        with(status, metadata::LEADER_ADDRESS, &address)
     }
 }
 
@@ -207,6 +208,7 @@ mod tests {
                 metadata::NOT_EXECUTED,
             ),
             (Failure::Lost { term: 3 }, Code::Unavailable, metadata::UNKNOWN),
+            (Failure::Vanished, Code::Unavailable, metadata::UNKNOWN),
             (Failure::Transferring, Code::Unavailable, metadata::NOT_EXECUTED),
             (Failure::DiskFull, Code::ResourceExhausted, metadata::NOT_EXECUTED),
             (

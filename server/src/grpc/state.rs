@@ -6,15 +6,19 @@ use proto::raft::state_service_server::StateService;
 use proto::raft::{
     DumpStateRequest, DumpStateResponse, DumpedMember, RoleChange as WireChange, TermRun, WatchRoleRequest,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
+use super::deadline;
 use super::key_value::role;
-use super::refusal::refusal;
-use crate::node::{Dump, Handle, RoleChange, Roles};
+use super::refusal::{not_executed, refusal};
+use crate::node::{Dump, Handle, RoleChange, RolesReader};
 use crate::raft::NodeId;
 use crate::transport::Members;
+
+/// So many may follow the roles of one node at the same time; more are refused.
+const READERS_MAX: usize = 256;
 
 /// `raft.StateService`, served by one node.
 pub(crate) struct States {
@@ -22,6 +26,7 @@ pub(crate) struct States {
     node_id: Arc<str>,
     incarnation: u64,
     members: Arc<Members>,
+    readers: Arc<Semaphore>,
 }
 
 impl States {
@@ -31,6 +36,7 @@ impl States {
             node_id: node_id.into(),
             incarnation,
             members,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
         }
     }
 }
@@ -43,11 +49,9 @@ impl StateService for States {
         &self,
         request: Request<DumpStateRequest>,
     ) -> Result<Response<DumpStateResponse>, Status> {
-        let dump = self
-            .node
-            .dump(request.into_inner().digest_index)
-            .await
-            .map_err(refusal)?;
+        let deadline = deadline::of(request.metadata());
+        let index = request.into_inner().digest_index;
+        let dump = self.node.dump(index, deadline).await.map_err(refusal)?;
         Ok(Response::new(self.to_wire(dump)))
     }
 
@@ -55,8 +59,13 @@ impl StateService for States {
         &self,
         _: Request<WatchRoleRequest>,
     ) -> Result<Response<Self::WatchRoleStream>, Status> {
+        let permit = self.readers.clone().try_acquire_owned().map_err(|_| {
+            let text = format!("{READERS_MAX} others follow this node's roles already; try again later");
+            not_executed(Code::ResourceExhausted, &text)
+        })?;
         let (changes, stream) = mpsc::channel(16);
-        tokio::spawn(follow(self.node.roles().clone(), self.members.clone(), changes));
+        let roles = self.node.roles().clone();
+        tokio::spawn(follow(roles, self.members.clone(), changes, permit));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
@@ -106,8 +115,13 @@ impl States {
     }
 }
 
-/// Passes on every change until the reader has gone, or has fallen so far behind that some are lost.
-async fn follow(roles: Roles, members: Arc<Members>, changes: mpsc::Sender<Result<WireChange, Status>>) {
+/// Passes on every change until the reader has gone, or has fallen so far behind that some are lost, or the node stops.
+async fn follow(
+    roles: RolesReader,
+    members: Arc<Members>,
+    changes: mpsc::Sender<Result<WireChange, Status>>,
+    _permit: OwnedSemaphorePermit,
+) {
     let mut latest = roles.latest();
     let mut seen = 0;
     loop {

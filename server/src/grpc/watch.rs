@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::KEY_BYTES_MAX;
-use super::key_value::header;
+use super::key_value::{header, text_or_bytes};
 use super::refusal::{not_executed, refusal, with};
 use crate::kv::TooOld;
 use crate::node::{Failure, Handle};
@@ -135,12 +135,11 @@ impl Watch {
         let found = found.map_err(too_old)?;
         self.next = found.up_to + 1;
         let events = found.events.into_iter().map(|event| {
-            let value = event
-                .value
-                .map(|value| String::from_utf8_lossy(&value).into_owned());
+            let (value, value_bytes) = event.value.map(text_or_bytes).unzip();
             Event {
                 key: event.key,
                 value,
+                value_bytes: value_bytes.flatten(),
                 index: event.index,
             }
         });

@@ -1,9 +1,9 @@
 //! Changing the cluster: what was asked, until it is done.
 
 use tokio::sync::oneshot;
-use tokio::time::{Duration, Instant};
 
 use super::driver::Driver;
+use super::pending::{PendingChange, PendingTransfer};
 use super::requests::Failure;
 use super::status::MemberRole;
 use crate::config::PeerAddress;
@@ -13,26 +13,25 @@ use crate::raft::{
 
 pub(super) type Reply = oneshot::Sender<Result<AdminDone, Failure>>;
 
-/// A node that has handed over its office waits so long to hear who has it now.
-const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What is asked of a node.
 pub(crate) enum Admin {
-    AddMember {
-        name: String,
-        address: String,
-    },
-    Promote {
-        name: String,
-    },
-    Remove {
-        name: String,
+    Change {
+        change: MemberChange,
+        /// Only if the newest configuration is the one at this index.
+        expected: Option<Index>,
     },
     /// To a node, or to the best.
     Transfer {
         name: Option<String>,
     },
     Snapshot,
+}
+
+/// Who is to belong to the cluster, and how.
+pub(crate) enum MemberChange {
+    Add { name: String, address: String },
+    Promote { name: String },
+    Remove { name: String },
 }
 
 /// It is done.
@@ -72,34 +71,50 @@ pub(crate) struct MemberStatus {
     pub(crate) connected: bool,
 }
 
-/// What was begun and is not done.
-#[derive(Default)]
-pub(super) struct Pending {
-    change: Option<(Index, Term, Reply)>,
-    transfer: Option<PendingTransfer>,
-}
-
-struct PendingTransfer {
-    term: Term,
-    until: Instant,
-    reply: Reply,
-}
-
 impl Driver {
     pub(super) fn on_admin(&mut self, admin: Admin, reply: Reply) {
-        let begun = match admin {
+        // What is done by now is answered before anything takes its place.
+        self.finish_admin();
+        let (change, expected) = match admin {
             Admin::Snapshot => return self.keeping.want(reply),
             Admin::Transfer { name } => return self.begin_transfer(name, reply),
-            Admin::AddMember { name, address } => self.check_address(&name, &address).and_then(|()| {
-                let (name, address) = (name.into(), address.into());
-                self.change(Change::AddLearner { name, address })
-            }),
-            Admin::Promote { name } => self.change(Change::Promote(NodeId::of(&name))),
-            Admin::Remove { name } => self.change(Change::Remove(NodeId::of(&name))),
+            Admin::Change { change, expected } => (change, expected),
         };
-        match begun {
-            Ok(position) => self.pending.change = Some((position.index, position.term, reply)),
+        match self.begin_change(change, expected) {
+            Ok(begun) => self.pending.change = Some(PendingChange { begun, reply }),
             Err(failure) => drop(reply.send(Err(failure))),
+        }
+    }
+
+    fn begin_change(&mut self, change: MemberChange, expected: Option<Index>) -> Result<Position, Failure> {
+        self.check_expected(expected)?;
+        let change = match change {
+            MemberChange::Add { name, address } => {
+                self.check_address(&name, &address)?;
+                let (name, address) = (name.into(), address.into());
+                Change::AddLearner { name, address }
+            }
+            MemberChange::Promote { name } => Change::Promote(NodeId::of(&name)),
+            MemberChange::Remove { name } => Change::Remove(NodeId::of(&name)),
+        };
+        self.change(change)
+    }
+
+    /// Two who change the cluster at once, each by what it saw before, must not both be heeded.
+    fn check_expected(&self, expected: Option<Index>) -> Result<(), Failure> {
+        let core = &self.parts.core;
+        let Some(expected) = expected else { return Ok(()) };
+        // Another node's log says nothing about which configuration is the newest.
+        if core.role() != RoleKind::Leader {
+            return Err(self.not_leader(core.leader()));
+        }
+        let found = core.configuration().map_or(0, |(index, _)| index);
+        match found == expected {
+            true => Ok(()),
+            false => Err(Failure::Forbidden(format!(
+                "the configuration has moved on: the newest is at index {found}, not {expected}; look at the members \
+                 again before you change them"
+            ))),
         }
     }
 
@@ -159,14 +174,9 @@ impl Driver {
 
     fn begin_transfer(&mut self, name: Option<String>, reply: Reply) {
         let core = &mut self.parts.core;
-        match core.transfer(name.map(|name| NodeId::of(&name))) {
-            Ok(_) => {
-                self.pending.transfer = Some(PendingTransfer {
-                    term: core.term(),
-                    until: Instant::now() + SUCCESSOR_TIMEOUT,
-                    reply,
-                });
-            }
+        let asked = name.map(|name| NodeId::of(&name));
+        match core.transfer(asked) {
+            Ok(_) => self.pending.transfer = Some(PendingTransfer::new(asked, core.term(), reply)),
             Err(refused) => {
                 let forbidden = |why: &str| Failure::Forbidden(why.to_owned());
                 let failure = match refused {
@@ -182,39 +192,6 @@ impl Driver {
                     }
                 };
                 drop(reply.send(Err(failure)));
-            }
-        }
-    }
-
-    /// Answers what is done, or will not be.
-    pub(super) fn finish_admin(&mut self) {
-        let core = &self.parts.core;
-        let (leads, term) = (core.role() == RoleKind::Leader, core.term());
-        if let Some((index, begun_in, reply)) = self.pending.change.take() {
-            let settled = core.configuration_is_settled();
-            match core.configuration() {
-                Some((found, _)) if settled && found >= index => {
-                    let index = found;
-                    drop(reply.send(Ok(AdminDone::Changed { index, term })));
-                }
-                _ if !leads || term != begun_in => drop(reply.send(Err(Failure::Lost { term }))),
-                _ => self.pending.change = Some((index, begun_in, reply)),
-            }
-        }
-        let core = &self.parts.core;
-        if let Some(transfer) = self.pending.transfer.take() {
-            let elsewhere = core.leader().filter(|_| term > transfer.term);
-            let stays = leads && term == transfer.term && !core.is_transferring();
-            if let Some(leader) = elsewhere {
-                let leader = self.parts.members.name_and_address(leader).0;
-                drop(transfer.reply.send(Ok(AdminDone::Transferred { term, leader })));
-            } else if stays {
-                let why = "the successor did not take over in time; this node still leads".to_owned();
-                drop(transfer.reply.send(Err(Failure::Failed(why))));
-            } else if Instant::now() > transfer.until {
-                drop(transfer.reply.send(Err(Failure::Lost { term })));
-            } else {
-                self.pending.transfer = Some(transfer);
             }
         }
     }

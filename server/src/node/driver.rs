@@ -10,9 +10,9 @@ use proto::raft::Consistency;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::admin::Pending;
 use super::keeping::Keeping;
 use super::leaderless::Leaderless;
+use super::pending::Pending;
 use super::requests::{Answer, Answered, ClientRequest, Failure, Found, ReadRequest};
 use super::roles::Roles;
 use super::waiting::{Reads, Writes};
@@ -44,7 +44,7 @@ pub(crate) struct Parts {
     pub(crate) members: Arc<Members>,
     pub(crate) links: mpsc::Receiver<LinkEvent>,
     pub(crate) requests: mpsc::Receiver<ClientRequest>,
-    pub(crate) control: mpsc::UnboundedReceiver<Control>,
+    pub(crate) control: mpsc::Receiver<Control>,
     pub(crate) durable: mpsc::UnboundedReceiver<Result<IoSeq, WalError>>,
     /// Told whether this node knows a leader.
     pub(crate) has_leader: watch::Sender<bool>,
@@ -99,8 +99,22 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to stop, or until the log fails: then nothing may be promised any more.
+    /// Runs until it is told to stop, or until the log fails: then nothing may be promised any more. Whoever still waits
+    /// for an answer is told what is known.
     pub(crate) async fn run(mut self) -> Result<(), WalError> {
+        let outcome = self.turns().await;
+        self.pending.abandon();
+        self.keeping.abandon();
+        self.writes.lose_others(None, self.parts.core.term());
+        self.refuse_the_rest();
+        if outcome.is_ok() {
+            // Writes and syncs whatever the thread still holds.
+            self.parts.wal.shutdown();
+        }
+        outcome
+    }
+
+    async fn turns(&mut self) -> Result<(), WalError> {
         let mut ticks = tokio::time::interval(TICK);
         // A node that did not get to run must not believe that all that time passed in silence: it could not have heard.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,14 +147,9 @@ impl Driver {
             requests.drain(..).for_each(|request| self.on_request(request));
             self.act();
             if self.may_stop() {
-                break;
+                return Ok(());
             }
         }
-        self.writes.lose_others(None, self.parts.core.term());
-        self.refuse_the_rest();
-        // Writes and syncs whatever the thread still holds.
-        self.parts.wal.shutdown();
-        Ok(())
     }
 
     fn tick(&mut self) {
@@ -152,7 +161,8 @@ impl Driver {
 
     /// Whether a node that is to stop has nothing left to wait for.
     fn may_stop(&self) -> bool {
-        let idle = self.writes.is_empty() && !self.parts.core.is_transferring();
+        let begun = !self.writes.is_empty() || self.pending.change.is_some();
+        let idle = !begun && !self.parts.core.is_transferring();
         self.stop_by.is_some_and(|by| idle || Instant::now() >= by)
     }
 
@@ -162,16 +172,31 @@ impl Driver {
         while let Ok(request) = self.parts.requests.try_recv() {
             refuse(request, &Failure::Stopping);
         }
+        let reads_new = std::mem::take(&mut self.reads_new);
+        reads_new
+            .into_iter()
+            .for_each(|read| read.reply.send(Err(Failure::Stopping)));
         self.reads.fail_all(&Failure::Stopping);
+        self.parts.control.close();
+        while let Ok(control) = self.parts.control.try_recv() {
+            // Dropping the other replies says the same.
+            if let Control::Admin(_, reply) = control {
+                let _ = reply.send(Err(Failure::Stopping));
+            }
+        }
     }
 
     fn on_control(&mut self, control: Control) {
         match control {
+            gone if gone.is_abandoned() => {}
             Control::Status(reply) => {
                 let _ = reply.send(self.status());
             }
             Control::Dump(digest_index, reply) => drop(reply.send(self.dump(digest_index))),
             Control::Membership(reply) => drop(reply.send(self.membership())),
+            Control::Admin(_, reply) if self.stop_by.is_some() => {
+                let _ = reply.send(Err(Failure::Stopping));
+            }
             Control::Admin(admin, reply) => self.on_admin(admin, reply),
             Control::Stop => {
                 self.stop_by = Some(Instant::now() + STOP_TIMEOUT);
@@ -184,9 +209,15 @@ impl Driver {
     fn on_link(&mut self, event: LinkEvent) {
         let core = &mut self.parts.core;
         match event {
-            LinkEvent::Up { peer, epoch, link } => {
+            LinkEvent::Up {
+                peer,
+                epoch,
+                link,
+                loyal_ms,
+            } => {
                 self.links.insert(peer, (epoch, link));
                 core.peer_up(peer, epoch);
+                core.set_loyalty(peer, loyal_ms);
             }
             LinkEvent::Down { peer, epoch } => {
                 if self

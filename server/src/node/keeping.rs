@@ -18,6 +18,8 @@ use crate::transport::{LinkEvent, send_snapshot};
 
 /// After a snapshot could not be written, the next one is tried so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// So many may wait for the same snapshot; more are refused.
+const WANTED_MAX: usize = 64;
 
 /// What a node needs to keep snapshots.
 pub(crate) struct Keeping {
@@ -76,7 +78,18 @@ impl Keeping {
 
     /// Somebody wants a snapshot now.
     pub(super) fn want(&mut self, reply: Reply) {
-        self.wanted.push(reply);
+        self.wanted.retain(|waiting| !waiting.is_closed());
+        match self.wanted.len() < WANTED_MAX {
+            true => self.wanted.push(reply),
+            false => drop(reply.send(Err(Failure::Overloaded))),
+        }
+    }
+
+    /// The node ends: nobody will hear of the snapshot that is being written.
+    pub(super) fn abandon(&mut self) {
+        self.wanted
+            .drain(..)
+            .for_each(|reply| drop(reply.send(Err(Failure::Vanished))));
     }
 
     fn done(&mut self, outcome: &Result<Stored, SnapshotError>) {
@@ -237,5 +250,35 @@ impl Driver {
         self.writes.lose_up_to(last.index, self.parts.core.term());
         self.keeping.newest = Some(stored);
         self.keeping.release = Some(last.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::OsDisk;
+
+    #[test]
+    fn only_so_many_wait_for_a_snapshot_and_none_waits_for_a_node_that_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (snapshots, _) = SnapshotDir::open(Arc::new(OsDisk), dir.path()).unwrap();
+        let (events, _) = mpsc::channel(1);
+        let mut keeping = Keeping::new(snapshots, None, (1, 1, 0), events);
+        let mut want = || {
+            let (reply, answer) = oneshot::channel();
+            keeping.want(reply);
+            answer
+        };
+        let mut waiting: Vec<_> = (0..WANTED_MAX).map(|_| want()).collect();
+        assert_eq!(want().try_recv().unwrap().unwrap_err(), Failure::Overloaded);
+        waiting.pop();
+        let mut last = want();
+        assert!(last.try_recv().is_err(), "one of those who waited has gone");
+        keeping.abandon();
+        assert_eq!(last.try_recv().unwrap().unwrap_err(), Failure::Vanished);
     }
 }

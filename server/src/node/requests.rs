@@ -167,6 +167,8 @@ pub(crate) enum Failure {
     Replaced { term: Term },
     /// May have happened, or may still: leadership was lost, or the node stopped, with the write in the log.
     Lost { term: Term },
+    /// May have happened, or may still: the node ended before it said what came of it.
+    Vanished,
     /// The caller's deadline has passed. A write that was begun may have happened, or may still.
     TooLate { begun: bool },
     /// Did not happen: the cluster, as it is, does not allow it, for this reason.

@@ -23,18 +23,33 @@ pub(crate) struct RoleChange {
     pub(crate) leader: Option<NodeId>,
 }
 
-/// The changes; shared by the one who makes them and those who read them.
-#[derive(Clone)]
+type Changes = Arc<Mutex<VecDeque<RoleChange>>>;
+
+/// The changes, for the one who makes them. When it is gone, those who read them are told that no more will come.
 pub(crate) struct Roles {
-    changes: Arc<Mutex<VecDeque<RoleChange>>>,
-    latest: Arc<watch::Sender<u64>>,
+    changes: Changes,
+    latest: watch::Sender<u64>,
+}
+
+/// The changes, for those who read them.
+#[derive(Clone)]
+pub(crate) struct RolesReader {
+    changes: Changes,
+    latest: watch::Receiver<u64>,
 }
 
 impl Roles {
     pub(crate) fn new() -> Roles {
         Roles {
             changes: Arc::default(),
-            latest: Arc::new(watch::Sender::new(0)),
+            latest: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn reader(&self) -> RolesReader {
+        RolesReader {
+            changes: self.changes.clone(),
+            latest: self.latest.subscribe(),
         }
     }
 
@@ -65,10 +80,12 @@ impl Roles {
         drop(changes);
         self.latest.send_replace(sequence);
     }
+}
 
-    /// Wakes up whenever there is a change behind the one seen last.
+impl RolesReader {
+    /// Wakes up whenever there is a change behind the one seen last, and when no more will come.
     pub(crate) fn latest(&self) -> watch::Receiver<u64> {
-        self.latest.subscribe()
+        self.latest.clone()
     }
 
     /// The changes behind `sequence`; `None` if some of them are no longer kept. 0: only the present state.
@@ -100,18 +117,21 @@ mod tests {
     #[test]
     fn every_change_is_numbered_once_and_a_reader_that_fell_behind_is_told() {
         let roles = Roles::new();
+        let reader = roles.reader();
         roles.note(1, RoleKind::Follower, None, None);
         roles.note(1, RoleKind::Follower, None, None);
         roles.note(1, RoleKind::Follower, None, Some(NodeId(2)));
         let sequences = |behind| -> Vec<u64> {
-            let changes: Option<Vec<RoleChange>> = roles.behind(behind);
+            let changes: Option<Vec<RoleChange>> = reader.behind(behind);
             changes.unwrap().iter().map(|change| change.sequence).collect()
         };
         assert_eq!(sequences(0), [2], "a new reader begins with the present");
         assert_eq!(sequences(1), [2]);
         assert!(sequences(2).is_empty());
         (2..6000).for_each(|term| roles.note(term, RoleKind::Leader, None, None));
-        assert_eq!(roles.behind(5), None);
-        assert_eq!(*roles.latest().borrow(), 6000);
+        assert_eq!(reader.behind(5), None);
+        assert_eq!(*reader.latest().borrow(), 6000);
+        drop(roles);
+        assert!(reader.latest().has_changed().is_err(), "no more will come");
     }
 }

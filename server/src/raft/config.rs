@@ -29,9 +29,13 @@ pub struct Config {
     /// Weight of accepted proposals that are not committed yet; above it proposals are refused.
     pub uncommitted_bytes_max: usize,
     /// Answer reads within this many milliseconds after the send time of a heartbeat round that a quorum answered,
-    /// without asking again; 0: never. Below the time that `election_ticks.start` ticks take on the fastest clock of the
-    /// cluster. The same on every node: a restarted node honours the leases that it may have granted before.
+    /// without asking again; 0: never. Below the time between `election_ticks.start` ticks on the fastest clock of the
+    /// cluster, which is that of one tick less. Not 0 on any node if it is not on all: a restarted node honours the leases
+    /// that it may have granted before.
     pub lease_ms: u64,
+    /// A lease holds only while every voter is known to be loyal for as long as this, see
+    /// [`Core::set_loyalty`](super::Core::set_loyalty).
+    pub loyal_ms: u64,
     /// A learner gets a vote if it lacks no more entries than this.
     pub promote_lag_max: u64,
     /// Planted bug: the leader commits what its own disk has, without waiting for a majority.
@@ -53,6 +57,7 @@ impl Config {
             window_bytes_max: 4 << 20,
             uncommitted_bytes_max: 64 << 20,
             lease_ms: 0,
+            loyal_ms: 150,
             promote_lag_max: 1000,
             #[cfg(feature = "mutants")]
             ack_before_majority: false,

@@ -85,7 +85,9 @@ pub struct Core {
     /// Peers with a connection that this node dialled.
     pub(super) connected: BTreeMap<NodeId, Epoch>,
     /// Peers met so far: the voters, as long as they are only counted.
-    met: BTreeSet<NodeId>,
+    pub(super) met: BTreeSet<NodeId>,
+    /// See [`Core::set_loyalty`].
+    pub(super) loyal_ms: BTreeMap<NodeId, u64>,
     io_issued: IoSeq,
     io_durable: IoSeq,
     /// The last disk request that carried a hard state.
@@ -134,6 +136,7 @@ impl Core {
             now_ms: 0,
             connected: BTreeMap::new(),
             met: BTreeSet::new(),
+            loyal_ms: BTreeMap::new(),
             io_issued: 0,
             io_durable: 0,
             io_hard_state: 0,
@@ -210,10 +213,17 @@ impl Core {
         }
     }
 
+    /// The peer at the other end of its present connection says for how many milliseconds it helps nobody else to the office
+    /// after it heard from its leader, restarts included. Only leases look at it.
+    pub fn set_loyalty(&mut self, peer: NodeId, loyal_ms: u64) {
+        self.loyal_ms.insert(peer, loyal_ms);
+    }
+
     /// The connection to a peer is gone.
     pub fn peer_down(&mut self, peer: NodeId, epoch: Epoch) {
         if self.connected.get(&peer) == Some(&epoch) {
             self.connected.remove(&peer);
+            self.begin_lease_anew();
         }
     }
 

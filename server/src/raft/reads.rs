@@ -80,10 +80,32 @@ impl Core {
         };
         let from = leadership.lease_from_ms?;
         // A successor that was asked to take over does not wait for anybody's lease to end.
-        let exclusive = leadership.transfer.is_none() && !leadership.lease_forfeited;
+        let exclusive =
+            leadership.transfer.is_none() && !leadership.lease_forfeited && self.voters_are_loyal();
         let holds = exclusive && self.now_ms < from + self.config.lease_ms;
         let opened = self.log.commit() >= leadership.opened_at;
         (holds && opened).then_some(self.log.commit())
+    }
+
+    /// Whether every voter is known to hold to its leader for as long as this node counts on.
+    fn voters_are_loyal(&self) -> bool {
+        let loyal = |id: NodeId| {
+            let known = self.loyal_ms.get(&id);
+            id == self.config.id || known.is_some_and(|known| *known >= self.config.loyal_ms)
+        };
+        match self.log.configuration() {
+            Some((_, known)) => known.voters().chain(known.outgoing_voters()).all(loyal),
+            None => self.met.len() + 1 == self.config.voters && self.met.iter().copied().all(loyal),
+        }
+    }
+
+    /// A peer may be about to come back as another process that is loyal for a shorter time: what it answered before
+    /// prolongs no lease.
+    pub(super) fn begin_lease_anew(&mut self) {
+        if let Role::Leader(leadership) = &mut self.role {
+            leadership.lease_from_ms = None;
+            leadership.lease_rounds.clear();
+        }
     }
 
     pub(super) fn on_read_index_request(&mut self, peer: NodeId, request: ReadIndexRequest) {

@@ -64,6 +64,7 @@ impl PeerEndpoint {
             accepted: requests_end.is_some(),
             store_id: self.members.store_id,
             protocol_version: version,
+            loyal_ms: self.members.loyal_ms,
         };
         let first = Frame {
             welcome: Some(welcome),

@@ -75,6 +75,7 @@ impl LinkError {
 struct Greeted {
     queue: mpsc::Sender<Message>,
     answers: Answers,
+    loyal_ms: u64,
 }
 
 /// What comes back on a stream, and from which process.
@@ -127,7 +128,13 @@ async fn dial_forever(slot: usize, members: Arc<Members>, events: mpsc::Sender<L
                     control: control.queue,
                     append: append.queue,
                 };
-                if events.send(LinkEvent::Up { peer, epoch, link }).await.is_err() {
+                let up = LinkEvent::Up {
+                    peer,
+                    epoch,
+                    link,
+                    loyal_ms: control.loyal_ms,
+                };
+                if events.send(up).await.is_err() {
                     return;
                 }
                 let error = tokio::select! {
@@ -244,7 +251,12 @@ async fn greet(
         frames,
         incarnation: welcome.incarnation,
     };
-    Ok((peer, Greeted { queue, answers }))
+    let greeted = Greeted {
+        queue,
+        answers,
+        loyal_ms: welcome.loyal_ms,
+    };
+    Ok((peer, greeted))
 }
 
 /// How a node introduces itself on a stream.

@@ -32,6 +32,8 @@ pub(crate) struct Members {
     pub(crate) own_id: NodeId,
     pub(crate) incarnation: u64,
     pub(crate) store_id: u64,
+    /// What this node tells of its loyalty to leaders, in milliseconds.
+    pub(super) loyal_ms: u64,
     /// How to reach peers over TLS, if they are.
     pub(super) tls: Option<ClientTlsConfig>,
     /// This node waits to be taken in by a cluster: it counts nobody as its own.
@@ -113,6 +115,7 @@ impl Members {
             own_id: NodeId::of(own_name),
             incarnation,
             store_id,
+            loyal_ms: 0,
             tls: None,
             joining,
             file: data_dir.join("peers"),
@@ -153,6 +156,12 @@ impl Members {
     /// The same, reaching its peers over TLS, and taking nothing from them that does not come over it.
     pub(crate) fn with_tls(mut self, tls: Option<ClientTlsConfig>) -> Members {
         self.tls = tls;
+        self
+    }
+
+    /// The same, telling its peers for how many milliseconds it is loyal to a leader.
+    pub(crate) fn with_loyalty(mut self, loyal_ms: u64) -> Members {
+        self.loyal_ms = loyal_ms;
         self
     }
 

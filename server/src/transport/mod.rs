@@ -52,8 +52,13 @@ pub(crate) fn check_frame(frame: proto::peer::Frame) {
 
 /// What happens on the links, for the node to act on.
 pub(crate) enum LinkEvent {
-    /// Both streams to a peer are open.
-    Up { peer: NodeId, epoch: Epoch, link: Link },
+    /// Both streams to a peer are open. It says for how many milliseconds it is loyal to its leader; 0 if it does not.
+    Up {
+        peer: NodeId,
+        epoch: Epoch,
+        link: Link,
+        loyal_ms: u64,
+    },
     /// One of them is not any more.
     Down { peer: NodeId, epoch: Epoch },
     /// Answers from a peer on the streams of that epoch.

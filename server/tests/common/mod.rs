@@ -209,6 +209,12 @@ impl Cluster {
 
     /// Starts the process of a node without waiting for anything.
     pub(crate) fn launch(&mut self, at: usize) {
+        let flags = self.flags.clone();
+        self.launch_with(at, &flags);
+    }
+
+    /// The same with other flags than those of the cluster.
+    pub(crate) fn launch_with(&mut self, at: usize, further: &[String]) {
         let peers = self.ports.iter().enumerate().filter(|(other, _)| *other != at);
         let peers: Vec<String> = peers.map(|(_, port)| format!("localhost:{port}")).collect();
         let mut flags = vec!["--port".to_owned(), self.ports[at].to_string()];
@@ -216,7 +222,7 @@ impl Cluster {
             true => flags.push("--single-node".to_owned()),
             false => flags.extend(["--peers".to_owned(), peers.join(",")]),
         }
-        flags.extend(self.flags.iter().cloned());
+        flags.extend(further.iter().cloned());
         let name = format!("node{}", at + 1);
         self.nodes[at] = Some(Node::start(&name, &self.data_dir(at), &flags));
     }

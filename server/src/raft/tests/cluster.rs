@@ -152,6 +152,7 @@ impl Cluster {
         self.next_epoch += 1;
         self.epochs.insert((from, to), epoch);
         self.nodes.get_mut(&from).unwrap().core.peer_up(to, epoch);
+        self.nodes.get_mut(&from).unwrap().core.set_loyalty(to, 150);
         self.poll(from);
     }
 

@@ -147,9 +147,10 @@ fn without_answers_there_is_no_lease() {
     assert!(cluster.elect(1));
     cluster.node(1).core.set_clock(1000);
     cluster.run(3);
-    cluster.isolate(id(1));
     cluster.node(1).core.set_clock(1090);
     (0..3).for_each(|_| cluster.tick(id(1)));
+    // Nothing arrives, and no connection breaks.
+    cluster.wire.clear();
     assert!(cluster.node(1).core.lease_read().is_some(), "the old one holds");
     cluster.node(1).core.set_clock(1110);
     assert!(
@@ -161,6 +162,43 @@ fn without_answers_there_is_no_lease() {
     assert!(
         off.node(1).core.lease_read().is_none(),
         "leases are for those who ask for them"
+    );
+}
+
+#[test]
+fn there_is_no_lease_while_a_voter_is_loyal_for_a_shorter_time_or_does_not_say() {
+    let mut cluster = Cluster::adjusted(3, 11, leased);
+    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
+    assert!(cluster.elect(1));
+    cluster.node(1).core.set_clock(1000);
+    cluster.run(3);
+    let mut holds_with = |loyal_ms| {
+        let core = &mut cluster.node(1).core;
+        core.set_loyalty(id(3), loyal_ms);
+        core.lease_read().is_some()
+    };
+    for (loyal_ms, holds) in [(150, true), (149, false), (0, false), (200, true)] {
+        assert_eq!(holds_with(loyal_ms), holds, "{loyal_ms} ms");
+    }
+    let core = &mut cluster.node(1).core;
+    core.loyal_ms.remove(&id(3));
+    assert!(core.lease_read().is_none(), "it was not met yet");
+}
+
+#[test]
+fn what_a_peer_answered_before_its_connection_broke_prolongs_no_lease() {
+    let mut cluster = Cluster::adjusted(3, 11, leased);
+    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
+    assert!(cluster.elect(1));
+    cluster.node(1).core.set_clock(1000);
+    cluster.run(3);
+    assert!(cluster.node(1).core.lease_read().is_some());
+    cluster.disconnect(id(1), id(3));
+    assert!(cluster.node(1).core.lease_read().is_none());
+    cluster.run(3);
+    assert!(
+        cluster.node(1).core.lease_read().is_some(),
+        "a new round has been answered by those who are there"
     );
 }
 
