@@ -106,9 +106,18 @@ pub struct Frozen {
     pub digest: u64,
 }
 
-/// Whether a payload holds a command that [`Store::apply`] knows.
+/// Whether a payload holds a command that [`Store::apply`] knows: the gate through which all of them come. Only what changes
+/// a key can be stamped.
 pub fn is_command(payload: &Bytes) -> bool {
-    payload.is_empty() || Command::decode(payload.clone()).is_ok_and(|command| command.kind.is_some())
+    payload.is_empty() || Command::decode(payload.clone()).is_ok_and(|command| is_sensible(&command))
+}
+
+fn is_sensible(command: &Command) -> bool {
+    match &command.kind {
+        None => false,
+        Some(Kind::OpenSession(_) | Kind::CloseSession(_)) => command.stamp.is_none(),
+        Some(_) => true,
+    }
 }
 
 impl Store {
@@ -129,7 +138,7 @@ impl Store {
     }
 
     fn apply_command(&mut self, entry: &Entry) -> Applied {
-        let command = Command::decode(entry.payload.clone()).ok();
+        let command = Command::decode(entry.payload.clone()).ok().filter(is_sensible);
         let parts = command.and_then(|command| Some((command.kind?, command.stamp)));
         // The gate lets nothing else in and the checksums of the log held, so this node or its leader wrote something
         // it cannot read itself.

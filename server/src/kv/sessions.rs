@@ -103,7 +103,8 @@ impl Sessions {
             .last_key_value()
             .map_or(session.acknowledged, |(last, _)| *last);
         session.acknowledged = session.acknowledged.max(acknowledged.min(known));
-        session.replies = session.replies.split_off(&(session.acknowledged + 1));
+        let acknowledged = session.acknowledged;
+        session.replies.retain(|sequence, _| *sequence > acknowledged);
         self.digest = self.digest.wrapping_add(fingerprint(id, session));
         if sequence <= session.acknowledged {
             return Verdict::Refused(Reply::ReplyForgotten);
