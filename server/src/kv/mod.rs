@@ -249,7 +249,8 @@ impl Store {
         self.sessions.len()
     }
 
-    /// Differs, all but surely, between two states that differ in a key, a value, the index of a change, or a session.
+    /// Differs between two states that differ in a key, a value, the index of a change, or a session, but for one pair in
+    /// 2^32: by this copies that have diverged are noticed.
     pub fn digest(&self) -> u64 {
         self.map_digest.wrapping_add(self.sessions.digest())
     }
@@ -323,7 +324,7 @@ impl Store {
     }
 }
 
-/// 64 bits of one key and its version.
+/// A checksum of one key and its version. It is 64 bits long, of which 32 depend on the value.
 fn fingerprint(key: &str, version: &Versioned) -> u64 {
     let value = version.value.as_deref().unwrap_or_default();
     let low = crc32c::crc32c(key.as_bytes());

@@ -281,7 +281,7 @@ impl Driver {
                 }
             }
             let members = &configuration.members;
-            self.keeping.stop_sending(|peer, _| members.contains_key(&peer));
+            self.stop_sending(|peer, _| members.contains_key(&peer));
         }
         self.configuration = now;
     }

@@ -380,9 +380,10 @@ impl Driver {
                 let failure = self.refusal(Refused::NotLeader(core.leader()));
                 self.reads.fail_confirmed(&failure);
             }
-            self.keeping.stop_sending(|_, term| Some(term) == leads);
             self.leads = leads;
+            self.stop_sending(|_, term| Some(term) == leads);
         }
+        let core = &self.parts.core;
         self.parts
             .roles
             .note(core.term(), core.role(), core.vote(), core.leader());

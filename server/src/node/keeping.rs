@@ -81,17 +81,6 @@ impl Keeping {
         self.wanted.push(reply);
     }
 
-    /// Ends the sending of snapshots to all but these peers in these terms.
-    pub(super) fn stop_sending(&mut self, goes_on: impl Fn(NodeId, Term) -> bool) {
-        self.sending.retain(|peer, (term, _)| {
-            let goes_on = goes_on(*peer, *term);
-            if !goes_on {
-                tracing::info!(%peer, term, "gave up sending a snapshot: this node no longer leads, or the peer is no member");
-            }
-            goes_on
-        });
-    }
-
     fn done(&mut self, outcome: &Result<Stored, SnapshotError>) {
         let answer = match outcome {
             Ok(stored) => Ok(AdminDone::Snapshot {
@@ -226,6 +215,23 @@ impl Driver {
                 self.snapshot_sent(peer, term, None);
             }
         }
+    }
+
+    /// Ends the sending of snapshots to all but these peers in these terms.
+    pub(super) fn stop_sending(&mut self, goes_on: impl Fn(NodeId, Term) -> bool) {
+        let (members, counters) = (&self.parts.members, &self.parts.counters);
+        self.keeping.sending.retain(|peer, (term, _)| {
+            let goes_on = goes_on(*peer, *term);
+            if !goes_on {
+                counters.snapshots_not_sent.fetch_add(1, Relaxed);
+                tracing::info!(
+                    peer = members.name_and_address(*peer).0,
+                    term,
+                    "gave up sending a snapshot: this node no longer leads, or the peer is no member any more"
+                );
+            }
+            goes_on
+        });
     }
 
     /// A snapshot was sent, or was not. News of a transfer that was given up meanwhile are no news.

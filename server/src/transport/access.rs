@@ -83,21 +83,21 @@ impl Access {
         let Some(hosts) = self.members.hosts_of(name) else {
             return Ok(());
         };
-        let mut valid = [name].into_iter().chain(hosts.iter().map(String::as_str));
+        let mut valid = [name].into_iter().chain(hosts.names.iter().map(String::as_str));
         if shown
             .first()
             .is_some_and(|shown| valid.any(|subject| is_made_out_to(shown, subject)))
         {
             return Ok(());
         }
-        if hosts.is_empty() {
-            // Passes as soon as this node has dialled it.
+        if !hosts.found {
+            // Passes as soon as this node has dialled it: the right host may be that of an address where nobody has answered.
             return Err(Status::unavailable(format!(
                 "{} has not found {name} at any address yet; try again",
                 self.members.own_name
             )));
         }
-        let hosts = hosts.join(" or ");
+        let hosts = hosts.names.join(" or ");
         let text = format!(
             "says it is {name}, but its certificate is valid neither for {name} nor for {hosts}; give {name} a \
              certificate for its name or its host"

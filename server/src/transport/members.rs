@@ -2,7 +2,8 @@
 //!
 //! Votes are counted by name, so a name is worth more than an address: once a name is known it is written down in the
 //! data directory, and when all names are known no other is ever accepted. With the name goes the number of the store
-//! that was found behind it first: the same name with another store has forgotten its promises and is refused.
+//! that was found behind it first: the same name with another store has forgotten its promises and is refused. That finds
+//! out mistakes; what keeps attackers out is in `access`.
 //!
 //! Once the log says who belongs to the cluster, that counts: members that the command line does not know are dialled
 //! where the log says they are, and nodes that were removed are refused by name. An address on the command line still

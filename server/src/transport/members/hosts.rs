@@ -3,10 +3,17 @@
 use super::Members;
 use crate::raft::NodeId;
 
+/// The hosts of a peer.
+pub(in crate::transport) struct Hosts {
+    /// Those known so far, from the command line and from the log.
+    pub(in crate::transport) names: Vec<String>,
+    /// It was found behind an address that this node dials; otherwise it may yet turn up at another host.
+    pub(in crate::transport) found: bool,
+}
+
 impl Members {
-    /// The hosts at which a peer is known, from the command line and from the log: none as long as it was not found behind
-    /// any address. `None` if this node does not know the name at all.
-    pub(in crate::transport) fn hosts_of(&self, name: &str) -> Option<Vec<String>> {
+    /// Where a peer is known to be. `None` if this node does not know the name at all.
+    pub(in crate::transport) fn hosts_of(&self, name: &str) -> Option<Hosts> {
         let known = self.lock();
         let id = NodeId::of(name);
         known.names.get(&id).filter(|named| named.name == name)?;
@@ -14,15 +21,16 @@ impl Members {
             .slots
             .iter()
             .filter(|slot| slot.name.as_deref() == Some(name));
+        let found = slots.clone().any(|slot| !slot.gone);
         let configured = known.configured.as_ref();
         let member = configured.and_then(|configured| configured.members.get(&id));
         let addresses = slots
             .map(|slot| slot.address.as_str())
             .chain(member.map(|(_, address)| address.as_str()));
-        let mut hosts: Vec<String> = addresses.filter_map(host).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        Some(hosts)
+        let mut names: Vec<String> = addresses.filter_map(host).collect();
+        names.sort_unstable();
+        names.dedup();
+        Some(Hosts { names, found })
     }
 }
 
