@@ -60,7 +60,9 @@ impl Trio {
             let from = NodeId(from as u64);
             match message.is_response() {
                 true => self.cores[to].receive_response(from, 1, message),
-                false => self.cores[to].receive_request(from, message),
+                false => self.cores[to]
+                    .receive_request(from, message)
+                    .expect("no core breaks the protocol"),
             }
             self.turn(to);
         }

@@ -49,7 +49,8 @@ pub struct Args {
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub listen: IpAddr,
 
-    /// Where the other nodes and clients reach this node, if that is not where it listens.
+    /// Where the other nodes and clients reach this node, if that is not where it listens. Needed with `--listen 0.0.0.0`
+    /// unless the node is alone.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<PeerAddress>,
 
@@ -80,8 +81,9 @@ pub struct Args {
     #[arg(long)]
     pub lease_reads: bool,
 
-    /// Demand this token, the content of a file, with every call that changes the cluster. Without it such calls are taken
-    /// only by nodes that listen on a loopback address.
+    /// Demand this token, the content of a file, with every call that changes the cluster and with every call of another
+    /// node; all nodes of a cluster have the same. Without it calls that change the cluster are taken only by nodes that
+    /// listen on a loopback address, and calls of other nodes by all that have no certificates either.
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
 
@@ -164,6 +166,13 @@ impl Args {
                 return Err(format!("--peers lists {} twice", peer.address));
             }
         }
+        if self.listen.is_unspecified() && self.advertise.is_none() && !self.single_node {
+            return Err(format!(
+                "--listen {} says that this node listens on every address of its machine, but not at which one the other \
+                 nodes and clients reach it; name that with --advertise HOST:{}",
+                self.listen, self.port
+            ));
+        }
         if (1..64 << 10).contains(&self.snapshot_rate) {
             return Err("--snapshot-rate must be 0 or at least 65536 bytes a second".to_owned());
         }
@@ -174,6 +183,18 @@ impl Args {
             ));
         }
         Ok(())
+    }
+
+    /// What to warn of if anybody on the network could act as a node of this cluster.
+    pub fn exposure(&self) -> Option<String> {
+        let guarded = self.admin_token_file.is_some() || self.tls.tls_cert.is_some();
+        (!guarded && !self.listen.is_loopback()).then(|| {
+            format!(
+                "this node listens on {}, without --tls-cert and without --admin-token-file: anybody who reaches the port \
+                 can act as a node of its cluster, and read and change everything",
+                self.listen
+            )
+        })
     }
 }
 
@@ -262,6 +283,33 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_listens_everywhere_says_where_it_is_reached_unless_it_is_alone() {
+        parse("server --node-id n1 --port 1 --listen 0.0.0.0 --advertise me:1 --peers host:2").unwrap();
+        parse("server --node-id n1 --port 1 --listen 0.0.0.0 --single-node").unwrap();
+    }
+
+    #[test]
+    fn a_port_that_strangers_reach_unguarded_is_warned_of() {
+        let exposed = |flags: &str| {
+            let line = format!("server --node-id n1 --port 1 --single-node {flags}");
+            parse(&line).unwrap().exposure()
+        };
+        for listen in ["0.0.0.0", "::", "192.0.2.1"] {
+            let warning = exposed(&format!("--listen {listen}")).unwrap();
+            assert!(
+                warning.contains(listen) && warning.contains("act as a node"),
+                "{warning}"
+            );
+            let token = format!("--listen {listen} --admin-token-file token");
+            let tls = format!("--listen {listen} --tls-cert c --tls-key k --tls-ca a");
+            assert_eq!((exposed(&token), exposed(&tls)), (None, None));
+        }
+        for loopback in ["", "--listen 127.0.0.2", "--listen ::1"] {
+            assert_eq!(exposed(loopback), None);
+        }
+    }
+
+    #[test]
     fn mistakes_are_explained() {
         for (line, told) in [
             ("--node-id n1 --port 1", "--peers"),
@@ -277,6 +325,14 @@ mod tests {
             (
                 "--node-id n1 --port 1 --listen 0.0.0.0 --peers localhost:1",
                 "own address",
+            ),
+            (
+                "--node-id n1 --port 1 --listen 0.0.0.0 --peers host:2",
+                "name that with --advertise HOST:1",
+            ),
+            (
+                "--node-id n1 --port 1 --listen :: --peers host:2 --join",
+                "--advertise",
             ),
             ("--node-id n1 --port 1 --peers localhost:2,localhost:2", "twice"),
             ("--node-id n1 --port 1 --peers n1=localhost:2", "own name"),

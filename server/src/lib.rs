@@ -35,6 +35,7 @@ pub mod raft;
 pub mod run;
 pub mod snapshot;
 pub mod tls;
+mod token;
 mod transport;
 pub mod wal;
 

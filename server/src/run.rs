@@ -23,6 +23,7 @@ use crate::metrics::{self, Counters, Sources};
 use crate::node::{CONTROL_MAX, Driver, Handle, Keeping, Parts, REQUESTS_MAX, Roles, TICK};
 use crate::raft::{Config, Core, Recovered};
 use crate::snapshot::{Found, SnapshotDir, SnapshotError, Stored};
+use crate::token::Token;
 use crate::transport::{
     IdentityError, LinkEvent, Members, MembersError, PeerEndpoint, dial_members, forget_without_log, store_id,
 };
@@ -85,8 +86,12 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     args.check().map_err(NodeError::Usage)?;
-    let access = AdminAccess::new(&args).map_err(NodeError::Usage)?;
+    let token = args.admin_token_file.as_deref().map(Token::read).transpose();
+    let token = token.map_err(NodeError::Usage)?;
     let tls = args.tls.load().map_err(NodeError::Usage)?;
+    if let Some(warning) = args.exposure() {
+        tracing::warn!("{warning}");
+    }
     let (server_tls, client_tls) = tls.map(|tls| (tls.server, tls.client)).unzip();
     // Finds certificates and keys that do not belong together before anything is touched.
     let server = serving::server(server_tls)?;
@@ -97,7 +102,7 @@ pub async fn run(
     let opened = open_state(&args, &data_dir)?;
     let (snapshots, wal_stats) = (opened.snapshots.clone(), opened.wal.stats());
     let incarnation = random();
-    let members = open_members(&args, client_tls, incarnation, &data_dir)?;
+    let members = open_members(&args, (client_tls, token.clone()), incarnation, &data_dir)?;
     let own_address = args
         .advertise
         .as_ref()
@@ -127,7 +132,11 @@ pub async fn run(
         server,
         listener: ports.listener,
         service: KeyValues::new(node.clone(), name, own_address, incarnation, counters),
-        admins: Admins::new(node.clone(), name, access),
+        admins: Admins::new(
+            node.clone(),
+            name,
+            AdminAccess::new(token, args.listen.is_loopback()),
+        ),
         states: States::new(node.clone(), name, incarnation, members.clone()),
         peers: PeerEndpoint::new(members, link_events, snapshots),
         leader_known,
@@ -303,7 +312,7 @@ fn open_state(args: &Args, data_dir: &Path) -> Result<Opened, NodeError> {
 
 fn open_members(
     args: &Args,
-    tls: Option<ClientTlsConfig>,
+    (tls, token): (Option<ClientTlsConfig>, Option<Token>),
     incarnation: u64,
     data_dir: &Path,
 ) -> Result<Arc<Members>, NodeError> {
@@ -316,7 +325,7 @@ fn open_members(
         args.join,
         data_dir,
     )
-    .map(|members| Arc::new(members.with_tls(tls).with_loyalty(loyal_ms(args))))
+    .map(|members| Arc::new(members.with_credentials(tls, token).with_loyalty(loyal_ms(args))))
     .map_err(members_unknown)
 }
 
@@ -379,7 +388,8 @@ fn lease_ms(election_ticks: u32) -> u64 {
     loyal_ms * 9 / 10
 }
 
-/// Where clients reach this node, as far as it can know: not at all if it listens on every address of the machine.
+/// Where clients reach this node, as far as it can know: not at all if it listens on every address of the machine, which
+/// only a lone node may do without `--advertise`.
 fn own_address(listening: SocketAddr) -> String {
     match listening.ip() {
         ip if ip.is_unspecified() => String::new(),

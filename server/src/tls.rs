@@ -1,7 +1,8 @@
 //! TLS: the certificates of a node and of those it trusts, from the flags to what the transport takes.
 //!
-//! With TLS on, nodes always show each other their certificates and check them against the given authority. Clients check
-//! the node's; whether they must show one themselves is a flag.
+//! With TLS on, nodes always show each other their certificates and check them against the given authority; whom they are
+//! made out to is compared with who the caller says it is. Clients check the node's; whether they must show one themselves
+//! is a flag.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerT
 /// The flags of a node.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TlsArgs {
-    /// This node's certificate (PEM), for the names or addresses by which others reach it. Turns TLS on, for clients and
-    /// between nodes.
+    /// This node's certificate (PEM), for the names or addresses by which others reach it. When this node calls another, it
+    /// must be valid for its --node-id or for the host under which that one knows it. Turns TLS on, for clients and between
+    /// nodes.
     #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
     pub tls_cert: Option<PathBuf>,
 

@@ -277,6 +277,31 @@ async fn the_state_dump_tells_what_a_checker_needs() {
 }
 
 #[tokio::test]
+async fn whoever_loses_the_office_or_its_receiver_stops_sending_its_snapshot() {
+    // At this rate a snapshot takes longer than the whole test.
+    let flags = "--snapshot-entries 20 --snapshot-trailing 0 --snapshot-rate 65536";
+    let mut cluster = Cluster::start_with(3, &flags.split(' ').collect::<Vec<_>>()).await;
+    let mut everybody = cluster.everybody();
+    everybody.put("k", "v").await;
+    let leader = cluster.leader().await;
+    let (behind, successor) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.kill(behind);
+    let value = "v".repeat(200_000);
+    for number in 0..60 {
+        everybody.put(&format!("k{number}"), &value).await;
+    }
+    cluster.launch(behind);
+    cluster.node(leader).log_contains("sending a snapshot").await;
+    let gave_up = "gave up sending a snapshot";
+    assert!(!cluster.node(leader).log().contains(gave_up));
+    done(&cluster, &format!("transfer {}", cluster.name(successor)));
+    cluster.node(leader).log_contains(gave_up).await;
+    cluster.node(successor).log_contains("sending a snapshot").await;
+    done(&cluster, &format!("member remove {}", cluster.name(behind)));
+    cluster.node(successor).log_contains(gave_up).await;
+}
+
+#[tokio::test]
 async fn status_says_who_does_not_answer_and_fails_without_a_leader() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;

@@ -9,11 +9,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Cluster, Node, eventually, ports, timed};
+use proto::peer::peer_service_client::PeerServiceClient;
+use proto::peer::{Frame, Hello, SnapshotFrame, SnapshotOffer, StreamClass, snapshot_frame};
 use proto::raft::key_value_service_client::KeyValueServiceClient;
 use proto::raft::{GetClusterStatusRequest, PutRequest};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tonic::Status;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Status};
 
 /// An authority and the certificates that it signs, as files.
 struct Authority {
@@ -36,7 +38,13 @@ impl Authority {
     }
 
     fn sign(&self, name: &str) -> String {
-        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        self.sign_for(name, &["localhost", "127.0.0.1"])
+    }
+
+    /// A certificate for these names and addresses.
+    fn sign_for(&self, name: &str, subjects: &[&str]) -> String {
+        let subjects: Vec<String> = subjects.iter().map(|subject| (*subject).to_owned()).collect();
+        let params = CertificateParams::new(subjects).unwrap();
         let key = KeyPair::generate().unwrap();
         let signed = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.file(&format!("{name}.pem")), signed.pem()).unwrap();
@@ -68,7 +76,7 @@ impl Authority {
     }
 }
 
-async fn put(port: u16, tls: Option<ClientTlsConfig>) -> Result<(), Status> {
+fn channel(port: u16, tls: Option<ClientTlsConfig>) -> Channel {
     let endpoint = match tls {
         None => Endpoint::from_shared(format!("http://localhost:{port}")).unwrap(),
         Some(tls) => Endpoint::from_shared(format!("https://localhost:{port}"))
@@ -76,7 +84,11 @@ async fn put(port: u16, tls: Option<ClientTlsConfig>) -> Result<(), Status> {
             .tls_config(tls)
             .unwrap(),
     };
-    let channel = endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy();
+    endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
+}
+
+async fn put(port: u16, tls: Option<ClientTlsConfig>) -> Result<(), Status> {
+    let channel = channel(port, tls);
     let request = PutRequest {
         key: "k".into(),
         value: "v".into(),
@@ -208,5 +220,93 @@ async fn files_that_make_no_tls_are_refused_before_anything_is_touched() {
         let said = Node::start("node1", &data, &flags).refuses_with(2).await;
         assert!(said.contains(told), "{flags:?}: {said}");
         assert!(!data.exists());
+    }
+}
+
+/// What a node says to somebody who calls it as `name`: to a stream and to a snapshot.
+async fn claims(port: u16, tls: ClientTlsConfig, name: &str, store_id: u64) -> [Result<(), Status>; 2] {
+    let hello = Hello {
+        protocol_version: 3,
+        protocol_version_min: 3,
+        node_id: name.into(),
+        incarnation: 1,
+        class: StreamClass::Control.into(),
+        store_id,
+        ..Default::default()
+    };
+    let mut client = PeerServiceClient::new(channel(port, Some(tls)));
+    let frame = Frame {
+        hello: Some(hello.clone()),
+        ..Default::default()
+    };
+    let exchanged = client.exchange(timed(tokio_stream::iter([frame]))).await;
+    let offer = SnapshotOffer {
+        hello: Some(hello),
+        // Of a term that no node is in any more: whoever gets so far is told that.
+        term: 0,
+        last_term: 0,
+        last_index: 1,
+        snapshot_id: 1,
+        total_bytes: 1,
+    };
+    let frame = SnapshotFrame {
+        kind: Some(snapshot_frame::Kind::Offer(offer)),
+    };
+    let offered = client.send_snapshot(timed(tokio_stream::iter([frame]))).await;
+    [exchanged.map(drop), offered.map(drop)]
+}
+
+fn codes(answers: [Result<(), Status>; 2]) -> [Code; 2] {
+    answers.map(|answer| answer.map_or_else(|status| status.code(), |()| Code::Ok))
+}
+
+#[tokio::test]
+async fn a_peer_shows_a_certificate_for_the_node_that_it_claims_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(&dir.path().join("ours"));
+    let flags = ours.sign("node");
+    for name in ["node2", "node3", "elsewhere"] {
+        ours.sign_for(name, &[name]);
+    }
+    let mut cluster = Cluster::start_with(3, &flags.split(' ').collect::<Vec<_>>()).await;
+    put_somewhere(&cluster, &ours.client(None)).await;
+    for at in 0..3 {
+        cluster.node(at).log_contains("link up").await;
+    }
+    let port = cluster.ports[0];
+    let text = fs::read_to_string(cluster.data_dir(1).join("identity")).unwrap();
+    let store_id = u64::from_str_radix(text.split(' ').next().unwrap(), 16).unwrap();
+    let claim = async |identity: Option<&str>| claims(port, ours.client(identity), "node2", store_id).await;
+
+    // A certificate of the authority is needed, and one for that node: by its name, or by the host where it is.
+    let none = claim(None).await;
+    assert_eq!(codes(none), [Code::Unauthenticated; 2]);
+    for other in ["node3", "elsewhere"] {
+        let refused = eventually("node1 to have found node2", async || {
+            let answers = claim(Some(other)).await;
+            match answers
+                .clone()
+                .map(|answer| answer.is_err_and(|status| status.code() == Code::PermissionDenied))
+            {
+                [true, true] => Ok(answers),
+                _ => Err(answers),
+            }
+        })
+        .await;
+        for status in refused.map(Result::unwrap_err) {
+            assert!(
+                status
+                    .message()
+                    .contains("valid neither for node2 nor for localhost"),
+                "{status}"
+            );
+        }
+    }
+    cluster
+        .node(0)
+        .log_contains("says it is node2, but its certificate")
+        .await;
+    for own in ["node2", "node"] {
+        assert_eq!(codes(claim(Some(own)).await), [Code::Ok, Code::Aborted], "{own}");
     }
 }

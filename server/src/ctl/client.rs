@@ -17,6 +17,7 @@ use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
 use crate::tls;
+use crate::token::Token;
 
 /// One node may take so long to answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,7 +84,7 @@ impl CtlError {
 /// A cluster, known by some of its nodes.
 pub(super) struct Client {
     endpoints: Vec<String>,
-    token: Option<String>,
+    token: Option<Token>,
     tls: Option<ClientTlsConfig>,
     timeout: Duration,
 }
@@ -91,7 +92,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         endpoints: Vec<String>,
-        token: Option<String>,
+        token: Option<Token>,
         tls: Option<ClientTlsConfig>,
         timeout: Duration,
     ) -> Client {
@@ -154,7 +155,7 @@ impl Client {
         request: TakeSnapshotRequest,
     ) -> Result<TakeSnapshotResponse, CtlError> {
         let channel = self.first().await?;
-        let mut request = self.authorised(request)?;
+        let mut request = self.authorised(request);
         request.set_timeout(self.timeout);
         let answer = AdminServiceClient::new(channel).take_snapshot(request).await;
         answer
@@ -198,7 +199,7 @@ impl Client {
                     continue;
                 }
             };
-            let mut asked = self.authorised(request.clone())?;
+            let mut asked = self.authorised(request.clone());
             asked.set_timeout(until.saturating_duration_since(Instant::now()));
             let status = match call(AdminServiceClient::new(channel), asked).await {
                 Ok(answer) => return Ok(answer.into_inner()),
@@ -284,15 +285,12 @@ impl Client {
         }
     }
 
-    fn authorised<Q>(&self, request: Q) -> Result<Request<Q>, CtlError> {
+    fn authorised<Q>(&self, request: Q) -> Request<Q> {
         let mut request = Request::new(request);
         if let Some(token) = &self.token {
-            let value = format!("Bearer {token}").parse();
-            let value = value
-                .map_err(|_| CtlError::Usage("the token holds characters that cannot be sent".to_owned()))?;
-            request.metadata_mut().insert("authorization", value);
+            token.attach(request.metadata_mut());
         }
-        Ok(request)
+        request
     }
 }
 

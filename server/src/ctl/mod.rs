@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::config::PeerAddress;
 use crate::tls;
+use crate::token::Token;
 use client::{Client, CtlError, Purpose};
 
 /// Look at a running cluster, or change it.
@@ -165,11 +166,7 @@ impl From<String> for Done {
 }
 
 async fn act(args: CtlArgs) -> Result<Done, CtlError> {
-    let token = args
-        .token_file
-        .as_deref()
-        .map(crate::grpc::read_token)
-        .transpose();
+    let token = args.token_file.as_deref().map(Token::read).transpose();
     let token = token.map_err(CtlError::Usage)?;
     let endpoints = args
         .endpoint

@@ -1,8 +1,5 @@
 //! `raft.AdminService`: changing the cluster while it runs.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use proto::raft::admin_service_server::AdminService;
@@ -17,26 +14,27 @@ use tonic::{Code, Request, Response, Status};
 use super::deadline;
 use super::key_value::header;
 use super::refusal::{not_executed, refusal};
-use crate::config::{Args, NodeName};
+use crate::config::NodeName;
 use crate::node::{Admin, AdminDone, Handle, MemberChange};
+use crate::token::{BadToken, Token};
 
 /// Who may change the cluster.
 pub(crate) enum AdminAccess {
     /// Whoever reaches the node.
     Open,
     /// Whoever knows the token.
-    Token(String),
+    Token(Token),
     /// Nobody: the node can be reached from elsewhere, and no token was given.
     Closed,
 }
 
 impl AdminAccess {
-    /// What the flags say; why not if they make no sense.
-    pub(crate) fn new(args: &Args) -> Result<AdminAccess, String> {
-        match &args.admin_token_file {
-            Some(file) => read_token(file).map(AdminAccess::Token),
-            None if args.listen.is_loopback() => Ok(AdminAccess::Open),
-            None => Ok(AdminAccess::Closed),
+    /// For a node with this token, or none, that can be reached from its own machine only, or from elsewhere.
+    pub(crate) fn new(token: Option<Token>, local: bool) -> AdminAccess {
+        match token {
+            Some(token) => AdminAccess::Token(token),
+            None if local => AdminAccess::Open,
+            None => AdminAccess::Closed,
         }
     }
 
@@ -50,52 +48,18 @@ impl AdminAccess {
                 return Err(not_executed(Code::PermissionDenied, text));
             }
         };
-        let given = request
-            .metadata()
-            .get("authorization")
-            .and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer "));
-        match given {
-            Some(given) if same(given, token) => Ok(()),
-            Some(_) => Err(not_executed(
+        match token.check(request.metadata()) {
+            Ok(()) => Ok(()),
+            Err(BadToken::Wrong) => Err(not_executed(
                 Code::PermissionDenied,
                 "the token is not the one of this node",
             )),
-            None => {
+            Err(BadToken::Missing) => {
                 let text = "this call needs the metadata `authorization: Bearer <token>`; `server ctl` sends it with --token-file";
                 Err(not_executed(Code::Unauthenticated, text))
             }
         }
     }
-}
-
-/// Reads the token; nobody but the owner and the group may.
-pub(crate) fn read_token(file: &Path) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("cannot read the token in {}: {error}", file.display());
-    let mode = fs::metadata(file).map_err(failed)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(format!(
-            "everybody may read the token in {}; `chmod 600` it",
-            file.display()
-        ));
-    }
-    let text = fs::read_to_string(file).map_err(failed)?;
-    let token = text.trim();
-    let sensible = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    match sensible {
-        true => Ok(token.to_owned()),
-        false => Err(format!(
-            "{} holds no token: one line of visible ASCII characters",
-            file.display()
-        )),
-    }
-}
-
-/// Compares in the same time wherever the two differ.
-fn same(given: &str, token: &str) -> bool {
-    let bytes = given.bytes().zip(token.bytes());
-    let differences = bytes.fold(0, |differences, (one, other)| differences | (one ^ other));
-    given.len() == token.len() && differences == 0
 }
 
 /// `raft.AdminService`, served by one node.
@@ -248,39 +212,10 @@ impl AdminService for Admins {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
-
-    #[test]
-    fn a_token_is_compared_whole() {
-        assert!(same("secret", "secret"));
-        for wrong in ["", "secre", "secrets", "Secret", "tecret"] {
-            assert!(!same(wrong, "secret"), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn a_token_that_everybody_can_read_or_nobody_can_type_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("token");
-        let write = |text: &str, mode| {
-            fs::write(&file, text).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            read_token(&file)
-        };
-        assert_eq!(write("secret\n", 0o600), Ok("secret".to_owned()));
-        assert!(write("secret\n", 0o644).unwrap_err().contains("chmod 600"));
-        for text in ["", "\n", "two words", "gr\u{fc}n"] {
-            assert!(
-                write(text, 0o600).unwrap_err().contains("holds no token"),
-                "{text:?}"
-            );
-        }
-        assert!(
-            read_token(&dir.path().join("none"))
-                .unwrap_err()
-                .contains("cannot read")
-        );
-    }
 
     #[test]
     fn every_kind_of_access_is_checked() {
@@ -293,7 +228,13 @@ mod tests {
             }
             request
         };
-        let token = AdminAccess::Token("secret".to_owned());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        fs::write(&file, "secret").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let token = AdminAccess::new(Some(Token::read(&file).unwrap()), true);
+        assert!(matches!(AdminAccess::new(None, true), AdminAccess::Open));
+        assert!(matches!(AdminAccess::new(None, false), AdminAccess::Closed));
         let code =
             |access: &AdminAccess, value| access.check(&request(value)).map_err(|status| status.code());
         assert_eq!(code(&AdminAccess::Open, None), Ok(()));

@@ -9,7 +9,7 @@ mod refusal;
 mod state;
 mod watch;
 
-pub(crate) use admin::{AdminAccess, Admins, read_token};
+pub(crate) use admin::{AdminAccess, Admins};
 pub(crate) use key_value::KeyValues;
 pub(crate) use state::States;
 

@@ -106,9 +106,18 @@ pub struct Frozen {
     pub digest: u64,
 }
 
-/// Whether a payload holds a command that [`Store::apply`] knows.
+/// Whether a payload holds a command that [`Store::apply`] knows: the gate through which all of them come. Only what changes
+/// a key can be stamped.
 pub fn is_command(payload: &Bytes) -> bool {
-    payload.is_empty() || Command::decode(payload.clone()).is_ok_and(|command| command.kind.is_some())
+    payload.is_empty() || Command::decode(payload.clone()).is_ok_and(|command| is_sensible(&command))
+}
+
+fn is_sensible(command: &Command) -> bool {
+    match &command.kind {
+        None => false,
+        Some(Kind::OpenSession(_) | Kind::CloseSession(_)) => command.stamp.is_none(),
+        Some(_) => true,
+    }
 }
 
 impl Store {
@@ -129,7 +138,7 @@ impl Store {
     }
 
     fn apply_command(&mut self, entry: &Entry) -> Applied {
-        let command = Command::decode(entry.payload.clone()).ok();
+        let command = Command::decode(entry.payload.clone()).ok().filter(is_sensible);
         let parts = command.and_then(|command| Some((command.kind?, command.stamp)));
         // The gate lets nothing else in and the checksums of the log held, so this node or its leader wrote something
         // it cannot read itself.
@@ -240,7 +249,8 @@ impl Store {
         self.sessions.len()
     }
 
-    /// Differs, all but surely, between two states that differ in a key, a value, the index of a change, or a session.
+    /// Differs between two states that differ in a key, a value, the index of a change, or a session, but for one pair in
+    /// 2^32: by this copies that have diverged are noticed.
     pub fn digest(&self) -> u64 {
         self.map_digest.wrapping_add(self.sessions.digest())
     }
@@ -314,7 +324,7 @@ impl Store {
     }
 }
 
-/// 64 bits of one key and its version.
+/// A checksum of one key and its version. It is 64 bits long, of which 32 depend on the value.
 fn fingerprint(key: &str, version: &Versioned) -> u64 {
     let value = version.value.as_deref().unwrap_or_default();
     let low = crc32c::crc32c(key.as_bytes());

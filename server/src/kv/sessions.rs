@@ -103,7 +103,8 @@ impl Sessions {
             .last_key_value()
             .map_or(session.acknowledged, |(last, _)| *last);
         session.acknowledged = session.acknowledged.max(acknowledged.min(known));
-        session.replies = session.replies.split_off(&(session.acknowledged + 1));
+        let acknowledged = session.acknowledged;
+        session.replies.retain(|sequence, _| *sequence > acknowledged);
         self.digest = self.digest.wrapping_add(fingerprint(id, session));
         if sequence <= session.acknowledged {
             return Verdict::Refused(Reply::ReplyForgotten);
@@ -142,13 +143,16 @@ impl Sessions {
         self.by_id.len()
     }
 
-    /// 64 bits that differ, all but surely, between different sets of sessions.
+    /// A number by which copies that have diverged are noticed: two different sets of sessions have the same one once in
+    /// 2^32 cases.
     pub(super) fn digest(&self) -> u64 {
         self.digest
     }
 }
 
-/// 64 bits of one session: as long as its replies, of which there are few.
+/// A checksum of one session, spread over 64 bits so that sums of such do not cancel out. It tells as much as one CRC of 32
+/// bits: the second, over the same text from another beginning, adds nothing to it. That is enough against mistakes, and
+/// against nobody who means to deceive. As long as its replies, of which there are few, to compute.
 fn fingerprint(id: u64, session: &Session) -> u64 {
     let mut text = Vec::with_capacity(64);
     for number in [id, session.used_at, session.acknowledged] {

@@ -144,13 +144,7 @@ impl Driver {
                 ChangeRefused::InProgress => {
                     return Failure::Failed("another change is not finished; try again when it is".to_owned());
                 }
-                ChangeRefused::NoConfiguration => {
-                    return Failure::Failed(
-                        "the leader has not met every node of the cluster yet, so it cannot write down who belongs to \
-                         it; start the missing nodes"
-                            .to_owned(),
-                    );
-                }
+                ChangeRefused::NoConfiguration => return self.no_configuration(),
                 ChangeRefused::Behind(lag) => {
                     return Failure::Failed(format!("it lacks {lag} entries; wait until it has caught up"));
                 }
@@ -166,6 +160,7 @@ impl Driver {
                 ChangeRefused::SameNumber => {
                     "another member has a name with the same number; choose another name".to_owned()
                 }
+                ChangeRefused::NoAddress => "every member needs an address at which the others reach it".to_owned(),
                 ChangeRefused::LastVoter => "without it nobody would vote".to_owned(),
             };
             Failure::Forbidden(why)
@@ -201,6 +196,8 @@ impl Driver {
         let (core, members) = (&self.parts.core, &self.parts.members);
         let voters = core.voters_told();
         let opens = core.role() == RoleKind::Leader && core.configuration().is_none() && voters > 0;
+        // A lone node that listens everywhere can go on without: nobody has to find it.
+        let opens = opens && !self.parts.own_address.is_empty();
         if !opens || !members.all_named() || core.met().len() + 1 != voters {
             return;
         }
@@ -260,6 +257,8 @@ impl Driver {
                     core.peer_down(peer, epoch);
                 }
             }
+            let members = &configuration.members;
+            self.stop_sending(|peer, _| members.contains_key(&peer));
         }
         self.configuration = now;
     }
@@ -271,7 +270,7 @@ impl Driver {
         }
         let own = self.parts.members.own_id;
         let Some((index, configuration)) = core.configuration() else {
-            return Err(self.change_not_possible());
+            return Err(self.no_configuration());
         };
         let members = configuration.members.iter().map(|(id, member)| MemberStatus {
             name: member.name.to_string(),
@@ -298,11 +297,18 @@ impl Driver {
         })
     }
 
-    fn change_not_possible(&self) -> Failure {
-        Failure::Failed(
-            "the leader has not met every node of the cluster yet, so there is no configuration to show; start the \
-             missing nodes"
-                .to_owned(),
-        )
+    /// Why nobody has written down yet who belongs to the cluster.
+    fn no_configuration(&self) -> Failure {
+        let why = match self.parts.own_address.is_empty() {
+            true => {
+                "this node listens on every address of its machine and was not told at which one the others reach it; \
+                 start it again with --advertise"
+            }
+            false => {
+                "the leader has not met every node of the cluster yet, so it cannot write down who belongs to it; start \
+                 the missing nodes"
+            }
+        };
+        Failure::Failed(why.to_owned())
     }
 }

@@ -20,7 +20,7 @@ use super::{Control, status};
 use crate::kv::Store;
 use crate::metrics::Counters;
 use crate::raft::{
-    Configuration, Core, Epoch, Index, IoSeq, Message, NodeId, Output, Refused, RoleKind, Term,
+    Configuration, Core, Epoch, Index, IoSeq, Message, NodeId, Output, Refused, RoleKind, Term, Violation,
 };
 use crate::transport::{Link, LinkEvent, Members};
 use crate::wal::{WalError, WalHandle};
@@ -72,7 +72,9 @@ pub(crate) struct Driver {
     reads_new: Vec<ReadRequest>,
     pub(super) links: BTreeMap<NodeId, (Epoch, Link)>,
     /// Where answers to the requests of each peer go: votes and heartbeats, appends.
-    answers: BTreeMap<(NodeId, bool), mpsc::Sender<Message>>,
+    pub(super) answers: BTreeMap<(NodeId, bool), mpsc::Sender<Message>>,
+    /// What each peer did last that breaks the protocol, so that it is said once.
+    pub(super) violations: BTreeMap<NodeId, Violation>,
     /// The term in which this node leads, to notice when that ends.
     leads: Option<Term>,
     pub(super) leaderless: Leaderless,
@@ -93,6 +95,7 @@ impl Driver {
             reads_new: Vec::new(),
             links: BTreeMap::new(),
             answers: BTreeMap::new(),
+            violations: BTreeMap::new(),
             leads: None,
             leaderless: Leaderless::default(),
             stop_by: None,
@@ -203,68 +206,6 @@ impl Driver {
                 // If this node leads and somebody else can, nobody has to wait for an election timeout.
                 let _ = self.parts.core.transfer(None);
             }
-        }
-    }
-
-    fn on_link(&mut self, event: LinkEvent) {
-        let core = &mut self.parts.core;
-        match event {
-            LinkEvent::Up {
-                peer,
-                epoch,
-                link,
-                loyal_ms,
-            } => {
-                self.links.insert(peer, (epoch, link));
-                core.peer_up(peer, epoch);
-                core.set_loyalty(peer, loyal_ms);
-            }
-            LinkEvent::Down { peer, epoch } => {
-                if self
-                    .links
-                    .get(&peer)
-                    .is_some_and(|(current, _)| *current == epoch)
-                {
-                    self.links.remove(&peer);
-                }
-                core.peer_down(peer, epoch);
-            }
-            LinkEvent::Responses {
-                peer,
-                epoch,
-                messages,
-            } => {
-                messages
-                    .into_iter()
-                    .for_each(|message| core.receive_response(peer, epoch, message));
-            }
-            LinkEvent::Accepted {
-                peer,
-                append,
-                answers,
-            } => {
-                self.answers.insert((peer, append), answers);
-            }
-            LinkEvent::Requests { peer, messages } => {
-                messages
-                    .into_iter()
-                    .for_each(|message| core.receive_request(peer, message));
-            }
-            LinkEvent::SnapshotArrives { peer, term } => {
-                core.snapshot_arrives(peer, term);
-            }
-            LinkEvent::SnapshotArrived {
-                peer,
-                term,
-                stored,
-                store,
-                taken,
-            } => {
-                self.snapshot_arrived(peer, term, *stored, *store);
-                // If the sender has gone, the core tells it all the same.
-                let _ = taken.send(());
-            }
-            LinkEvent::SnapshotSent { peer, last } => self.snapshot_sent(peer, last),
         }
     }
 
@@ -465,7 +406,9 @@ impl Driver {
                 self.reads.fail_confirmed(&failure);
             }
             self.leads = leads;
+            self.stop_sending(|_, term| Some(term) == leads);
         }
+        let core = &self.parts.core;
         self.parts
             .roles
             .note(core.term(), core.role(), core.vote(), core.leader());

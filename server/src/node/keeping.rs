@@ -1,12 +1,13 @@
 //! A node's snapshots: when to take one, who gets one, and what comes of one that arrives.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tonic::Status;
 
 use super::admin::{AdminDone, Reply};
 use super::driver::Driver;
@@ -14,7 +15,7 @@ use super::requests::Failure;
 use crate::kv::Store;
 use crate::raft::{Index, NodeId, Position, SnapshotMeta, Term};
 use crate::snapshot::{SnapshotDir, SnapshotError, Stored};
-use crate::transport::{LinkEvent, send_snapshot};
+use crate::transport::{AbortOnDrop, LinkEvent, send_snapshot};
 
 /// After a snapshot could not be written, the next one is tried so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -37,7 +38,8 @@ pub(crate) struct Keeping {
     taking: Option<oneshot::Receiver<Result<Stored, SnapshotError>>>,
     wanted: Vec<Reply>,
     not_before: Option<Instant>,
-    sending: BTreeSet<NodeId>,
+    /// Whom one is being sent to, as the leader of which term.
+    sending: BTreeMap<NodeId, (Term, Option<AbortOnDrop>)>,
     /// Entries up to here may go from the log on disk, once it has been told so.
     release: Option<Index>,
 }
@@ -59,7 +61,7 @@ impl Keeping {
             taking: None,
             wanted: Vec::new(),
             not_before: None,
-            sending: BTreeSet::new(),
+            sending: BTreeMap::new(),
             release: None,
         }
     }
@@ -199,9 +201,11 @@ impl Driver {
 
     /// A peer lacks what only a snapshot holds.
     pub(super) fn send_newest_snapshot(&mut self, peer: NodeId) {
-        if !self.keeping.sending.insert(peer) {
+        if self.keeping.sending.contains_key(&peer) {
             return;
         }
+        let term = self.parts.core.term();
+        self.keeping.sending.insert(peer, (term, None));
         let reader = self
             .keeping
             .newest
@@ -209,9 +213,10 @@ impl Driver {
             .map(|newest| self.keeping.dir.reader(newest));
         match reader {
             Some(Ok(reader)) => {
-                let (term, rate) = (self.parts.core.term(), self.keeping.rate);
+                let rate = self.keeping.rate;
                 let (members, events) = (self.parts.members.clone(), self.keeping.events.clone());
-                tokio::spawn(send_snapshot(peer, term, reader, rate, members, events));
+                let task = tokio::spawn(send_snapshot(peer, term, reader, rate, members, events));
+                self.keeping.sending.insert(peer, (term, Some(AbortOnDrop(task))));
             }
             unreadable => {
                 if let Some(Err(error)) = unreadable {
@@ -220,12 +225,33 @@ impl Driver {
                         crate::run::causes(&error)
                     );
                 }
-                self.snapshot_sent(peer, None);
+                self.snapshot_sent(peer, term, None);
             }
         }
     }
 
-    pub(super) fn snapshot_sent(&mut self, peer: NodeId, last: Option<Index>) {
+    /// Ends the sending of snapshots to all but these peers in these terms.
+    pub(super) fn stop_sending(&mut self, goes_on: impl Fn(NodeId, Term) -> bool) {
+        let (members, counters) = (&self.parts.members, &self.parts.counters);
+        self.keeping.sending.retain(|peer, (term, _)| {
+            let goes_on = goes_on(*peer, *term);
+            if !goes_on {
+                counters.snapshots_not_sent.fetch_add(1, Relaxed);
+                tracing::info!(
+                    peer = members.name_and_address(*peer).0,
+                    term,
+                    "gave up sending a snapshot: this node no longer leads, or the peer is no member any more"
+                );
+            }
+            goes_on
+        });
+    }
+
+    /// A snapshot was sent, or was not. News of a transfer that was given up meanwhile are no news.
+    pub(super) fn snapshot_sent(&mut self, peer: NodeId, term: Term, last: Option<Index>) {
+        if self.keeping.sending.get(&peer).map(|(sent_in, _)| *sent_in) != Some(term) {
+            return;
+        }
         self.keeping.sending.remove(&peer);
         let counters = &self.parts.counters;
         let count = if last.is_some() {
@@ -237,11 +263,19 @@ impl Driver {
         self.parts.core.snapshot_sent(peer, last);
     }
 
-    /// A snapshot has arrived and is on disk.
-    pub(super) fn snapshot_arrived(&mut self, peer: NodeId, term: Term, stored: Stored, store: Store) {
+    /// A snapshot has arrived and is on disk. Says why if its sender had no right to send it.
+    pub(super) fn snapshot_arrived(
+        &mut self,
+        peer: NodeId,
+        term: Term,
+        stored: Stored,
+        store: Store,
+    ) -> Result<(), Status> {
         let last = stored.meta.last;
-        if !self.parts.core.install(peer, term, stored.meta.clone()) {
-            return;
+        match self.parts.core.install(peer, term, stored.meta.clone()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(violation) => return Err(self.report(peer, violation)),
         }
         self.parts.counters.snapshots_installed.fetch_add(1, Relaxed);
         tracing::info!(index = last.index, "snapshot installed");
@@ -250,6 +284,7 @@ impl Driver {
         self.writes.lose_up_to(last.index, self.parts.core.term());
         self.keeping.newest = Some(stored);
         self.keeping.release = Some(last.index);
+        Ok(())
     }
 }
 

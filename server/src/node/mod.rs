@@ -7,6 +7,7 @@ mod admin;
 mod driver;
 mod keeping;
 mod leaderless;
+mod links;
 mod pending;
 mod requests;
 mod roles;

@@ -55,6 +55,8 @@ pub enum ChangeRefused {
     SameNumber,
     /// Without it nobody would vote.
     LastVoter,
+    /// A member would have no address, so nobody could reach it.
+    NoAddress,
     /// It lacks so many entries.
     Behind(u64),
 }
@@ -72,6 +74,11 @@ impl Core {
             return Err(ChangeRefused::TooEarly);
         }
         let next = match (self.log.configuration(), change) {
+            (None, Change::Begin(first))
+                if first.members.values().any(|member| member.address.is_empty()) =>
+            {
+                return Err(ChangeRefused::NoAddress);
+            }
             (None, Change::Begin(first)) => first,
             (None, _) => return Err(ChangeRefused::NoConfiguration),
             (Some(_), Change::Begin(_)) => return Err(ChangeRefused::HasConfiguration),
@@ -87,6 +94,7 @@ impl Core {
         let mut next = now.clone();
         match change {
             Change::Begin(_) => return Err(ChangeRefused::HasConfiguration),
+            Change::AddLearner { address, .. } if address.is_empty() => return Err(ChangeRefused::NoAddress),
             Change::AddLearner { name, address } => {
                 let id = NodeId::of(&name);
                 match now.members.get(&id) {

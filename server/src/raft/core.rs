@@ -15,6 +15,7 @@ use super::quorum::{reached_by_majority, reached_by_quorum};
 use super::reads::{Asker, LeaseRound, PendingRead, RemoteRead};
 use super::transfer::Transfer;
 use super::types::{Entry, EntryKind, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, Term};
+use super::violation::Violation;
 
 /// Names one connection to a peer, so that answers from an earlier one are told apart. Chosen by the caller, never
 /// reused for the same peer.
@@ -227,17 +228,18 @@ impl Core {
         }
     }
 
-    /// A request came in from a peer.
-    pub fn receive_request(&mut self, from: NodeId, message: Message) {
+    /// A request came in from a peer. Whoever breaks the protocol with it is not answered, but reported.
+    pub fn receive_request(&mut self, from: NodeId, message: Message) -> Result<(), Violation> {
         match message {
             Message::VoteRequest(request) => self.on_vote_request(from, request),
-            Message::AppendRequest(request) => self.on_append_request(from, request),
-            Message::Heartbeat(request) => self.on_heartbeat(from, request),
+            Message::AppendRequest(request) => return self.on_append_request(from, request),
+            Message::Heartbeat(request) => return self.on_heartbeat(from, request),
             Message::TimeoutNow { term } => self.on_timeout_now(from, term),
             Message::ReadIndexRequest(request) => self.on_read_index_request(from, request),
             // A response on the requesting side is a peer's mistake, and harmless when ignored.
             _ => {}
         }
+        Ok(())
     }
 
     /// A response came back on the connection `epoch` to a peer. One from an earlier connection is ignored.

@@ -1,19 +1,25 @@
 //! The follower's side: whom to follow, what to keep, what to acknowledge (§5.3 of the Raft paper).
 
-use super::core::{Core, Gate, Role};
+use super::core::{Core, Gate};
 use super::message::{AppendRequest, AppendResponse, AppendResult, Heartbeat, HeartbeatResponse, Message};
 use super::types::{NodeId, Term};
+use super::violation::Violation;
 
 impl Core {
-    pub(super) fn on_append_request(&mut self, from: NodeId, request: AppendRequest) {
+    pub(super) fn on_append_request(
+        &mut self,
+        from: NodeId,
+        request: AppendRequest,
+    ) -> Result<(), Violation> {
         let read_seq = request.read_seq;
-        if !self.follow(from, request.term) {
+        if !self.follow(from, request.term)? {
             // Answer all the same: a leader of the past learns the present term from it.
             let result = AppendResult::Rejected {
                 rejected: request.prev.index,
                 hint: self.log.last(),
             };
-            return self.answer_append(from, Gate::HardState, result, read_seq);
+            self.answer_append(from, Gate::HardState, result, read_seq);
+            return Ok(());
         }
         let prev = request.prev;
         // What a snapshot holds is committed, so it matches any leader's log.
@@ -24,7 +30,16 @@ impl Core {
                 rejected: prev.index,
                 hint,
             };
-            return self.answer_append(from, Gate::HardState, result, read_seq);
+            self.answer_append(from, Gate::HardState, result, read_seq);
+            return Ok(());
+        }
+        if let Some((index, known, found)) = self.log.contradiction(&request.entries) {
+            return Err(Violation::CommittedEntry {
+                from,
+                index,
+                known,
+                found,
+            });
         }
         self.log.merge(&request.entries);
         // Only what this message proved to match: whatever follows it here may be left over from another leader.
@@ -33,10 +48,11 @@ impl Core {
             .commit_to(request.commit.min(verified).max(self.log.commit()));
         self.regain_trust(verified);
         self.answer_append(from, Gate::Log, AppendResult::Matched(verified), read_seq);
+        Ok(())
     }
 
-    pub(super) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat) {
-        if self.follow(from, request.term) {
+    pub(super) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat) -> Result<(), Violation> {
+        if self.follow(from, request.term)? {
             // The leader has seen this node acknowledge that far, so it holds it.
             let commit = request.commit.min(self.log.last().index);
             self.log.commit_to(commit.max(self.log.commit()));
@@ -47,28 +63,24 @@ impl Core {
             unfit: self.is_unfit(),
         };
         self.send(Gate::HardState, from, Message::HeartbeatResponse(response));
+        Ok(())
     }
 
     /// Accepts `from` as the leader of `term`, unless that term has passed. Every message of the current leader, also
-    /// one that is then rejected, holds off the next election.
-    pub(super) fn follow(&mut self, from: NodeId, term: Term) -> bool {
+    /// one that is then rejected, holds off the next election. Who claims a term that another node leads, perhaps this one,
+    /// changes nothing.
+    pub(super) fn follow(&mut self, from: NodeId, term: Term) -> Result<bool, Violation> {
         if term < self.hard_state.term {
-            return false;
+            return Ok(false);
         }
-        if term == self.hard_state.term {
-            assert!(
-                !matches!(self.role, Role::Leader(_)),
-                "{from} claims to lead term {term}, which this node leads"
-            );
-            assert!(
-                self.leader.is_none_or(|leader| leader == from),
-                "{from} claims to lead term {term}, but {:?} does",
-                self.leader
-            );
+        if term == self.hard_state.term
+            && let Some(leader) = self.leader.filter(|leader| *leader != from)
+        {
+            return Err(Violation::TwoLeaders { from, term, leader });
         }
         self.become_follower(term, Some(from));
         self.restart_election_timer();
-        true
+        Ok(true)
     }
 
     fn answer_append(&mut self, to: NodeId, gate: Gate, result: AppendResult, read_seq: u64) {

@@ -203,6 +203,15 @@ impl Log {
         }
     }
 
+    /// The first of a leader's entries that differs from a committed one: its index, the term here and the term there. A
+    /// leader that was elected by the rules has none.
+    pub(super) fn contradiction(&self, entries: &[Entry]) -> Option<(Index, Term, Term)> {
+        let committed = entries.iter().take_while(|entry| entry.index <= self.commit);
+        committed
+            .filter_map(|entry| Some((entry.index, self.term_at(entry.index)?, entry.term)))
+            .find(|(_, known, found)| known != found)
+    }
+
     fn truncate_from(&mut self, index: Index) {
         if index > self.last().index {
             return;

@@ -28,7 +28,8 @@
 //! rest, and a cut-off leader from misleading its clients for long.
 //!
 //! What a broken invariant means: the core panics with the numbers, and the node stops. What a peer sends is never
-//! trusted that far: a message that makes no sense is ignored, unless it proves that two leaders share a term.
+//! trusted that far: a message that makes no sense is ignored, and one that proves that somebody breaks the protocol (two
+//! leaders in a term, another past than the committed one) is not taken in but reported, as a [`Violation`].
 
 mod change;
 mod config;
@@ -47,6 +48,7 @@ mod snapshots;
 mod transfer;
 mod types;
 mod view;
+mod violation;
 
 #[cfg(test)]
 mod tests;
@@ -64,3 +66,4 @@ pub use transfer::TransferRefused;
 pub use types::{
     Entry, EntryKind, HardState, Index, Io, IoSeq, NodeId, Position, Recovered, SnapshotMeta, Term,
 };
+pub use violation::Violation;

@@ -4,6 +4,7 @@
 use super::core::{Core, Gate, Role};
 use super::message::{AppendResponse, AppendResult, Message};
 use super::types::{Index, NodeId, Position, SnapshotMeta, Term};
+use super::violation::Violation;
 
 impl Core {
     /// A snapshot of this node's own state up to `snapshot` is durable: the log before it may go, all but what begins
@@ -15,22 +16,15 @@ impl Core {
     /// A snapshot from the leader of `term` has arrived and is durable. True: its state takes the place of this node's
     /// own, at once, and what is applied from here on follows it. False: nothing in it is news, or it came from a leader
     /// of the past.
-    pub fn install(&mut self, from: NodeId, term: Term, snapshot: SnapshotMeta) -> bool {
-        if !self.follow(from, term) {
-            return false;
-        }
+    pub fn install(&mut self, from: NodeId, term: Term, snapshot: SnapshotMeta) -> Result<bool, Violation> {
         let last = snapshot.last;
+        if !self.snapshot_arrives(from, term, last)? {
+            return Ok(false);
+        }
         let commit = self.log.commit();
         if last.index <= commit {
-            let known = self.log.term_at(last.index);
-            assert!(
-                known.is_none_or(|term| term == last.term),
-                "the snapshot of {from} ends with term {} at committed index {}, where this node has term {known:?}",
-                last.term,
-                last.index
-            );
             self.acknowledge(from, commit);
-            return false;
+            return Ok(false);
         }
         let is_news = self.log.term_at(last.index) != Some(last.term);
         match is_news {
@@ -40,12 +34,25 @@ impl Core {
         }
         self.regain_trust(last.index);
         self.acknowledge(from, last.index);
-        is_news
+        Ok(is_news)
     }
 
-    /// A part of a snapshot has arrived from the leader of `term`: it is alive, and this node has no reason to campaign.
-    pub fn snapshot_arrives(&mut self, from: NodeId, term: Term) -> bool {
-        self.follow(from, term)
+    /// A snapshot that ends at `last`, or a part of it, has arrived from the leader of `term`: it is alive, and this node
+    /// has no reason to campaign. False: that term has passed, and nothing of the snapshot is of use any more.
+    pub fn snapshot_arrives(&mut self, from: NodeId, term: Term, last: Position) -> Result<bool, Violation> {
+        if !self.follow(from, term)? {
+            return Ok(false);
+        }
+        let committed = last.index <= self.log.commit();
+        match self.log.term_at(last.index) {
+            Some(known) if committed && known != last.term => Err(Violation::Snapshot {
+                from,
+                index: last.index,
+                known,
+                found: last.term,
+            }),
+            _ => Ok(true),
+        }
     }
 
     /// The sending of a snapshot to `peer` ended: it holds everything up to `last`, or it was not sent.

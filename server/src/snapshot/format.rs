@@ -6,9 +6,9 @@
 //! kinds:   1 SnapshotHead (the first)   2 SnapshotChunk   3 end: id u64, total length of the file u64 (the last)
 //! ```
 //!
-//! Little endian, CRC-32C. The `id` is a checksum over everything before the last chunk's payload: it names these very
-//! bytes. Equal states give equal bytes. Lengths are believed only if their own checksum holds and they stay within
-//! bounds, so reading a hostile file costs no more memory than one chunk.
+//! Little endian, CRC-32C. The `id` is a checksum over everything before the last chunk: it tells these bytes from any
+//! others but for one pair in 2^32. Equal states give equal bytes. Lengths are believed only if their own checksum holds
+//! and they stay within bounds, so reading a hostile file costs no more memory than one chunk.
 
 use std::sync::Arc;
 
@@ -43,7 +43,9 @@ pub struct BadSnapshot {
     pub at: u64,
 }
 
-/// A checksum of 64 bits that grows with what it sees.
+/// A checksum that grows with what it sees. It is 64 bits long and worth 32: two CRCs over the same bytes from different
+/// beginnings. That is enough for what it has to find out, on top of the checksum of every chunk and the digest of the
+/// state: whether these are the bytes that were announced or were begun to be received, and not those of another file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Id(u32, u32);
 

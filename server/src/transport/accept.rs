@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use proto::peer::peer_service_server::PeerService;
 use proto::peer::{Frame, Hello, SnapshotFrame, SnapshotProgress, StreamClass, Welcome, snapshot_frame};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::frames::{Answers, Frames};
+use super::access::{Access, Caller};
+use super::frames::{Answers, Frames, StreamEnd};
 use super::members::{Introduction, Members, MembersError};
-use super::{LinkEvent, PROTOCOL_VERSIONS, QUEUE_MESSAGES_MAX, convert, snapshots};
+use super::receiving::Receiving;
+use super::{LinkEvent, PROTOCOL_VERSIONS, QUEUE_MESSAGES_MAX, convert};
 use crate::raft::{Message, NodeId};
 use crate::run::causes;
 use crate::snapshot::SnapshotDir;
@@ -18,10 +20,9 @@ use crate::snapshot::SnapshotDir;
 /// Takes in the streams that peers open.
 pub(crate) struct PeerEndpoint {
     members: Arc<Members>,
+    access: Access,
     events: mpsc::Sender<LinkEvent>,
-    snapshots: SnapshotDir,
-    /// Held while a snapshot is being received: one at a time.
-    receiving: Arc<Mutex<()>>,
+    receiving: Receiving,
 }
 
 impl PeerEndpoint {
@@ -31,27 +32,15 @@ impl PeerEndpoint {
         snapshots: SnapshotDir,
     ) -> PeerEndpoint {
         PeerEndpoint {
+            access: Access::new(members.clone()),
+            receiving: Receiving::new(snapshots, events.clone()),
             members,
             events,
-            snapshots,
-            receiving: Arc::default(),
         }
     }
 
-    /// With TLS, peers must have shown a certificate, which has been checked by then, even if clients need none.
-    fn check_certificate<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let shown = request
-            .peer_certs()
-            .is_some_and(|certificates| !certificates.is_empty());
-        match self.members.tls.is_none() || shown {
-            true => Ok(()),
-            false => Err(Status::unauthenticated(
-                "nodes show each other their certificates; start this one with --tls-cert",
-            )),
-        }
-    }
-
-    /// The answering side of a stream, which says first who answers.
+    /// The answering side of a stream, which says first who answers. Which store this is learns only who was recognised:
+    /// whoever knows the number can use this node's name.
     fn welcome(
         &self,
         queue: mpsc::Receiver<Message>,
@@ -62,7 +51,7 @@ impl PeerEndpoint {
             node_id: self.members.own_name.clone(),
             incarnation: self.members.incarnation,
             accepted: requests_end.is_some(),
-            store_id: self.members.store_id,
+            store_id: requests_end.as_ref().map_or(0, |_| self.members.store_id),
             protocol_version: version,
             loyal_ms: self.members.loyal_ms,
         };
@@ -74,7 +63,7 @@ impl PeerEndpoint {
     }
 
     /// Whom a greeting comes from, or why it is refused.
-    fn recognise(&self, hello: &Hello) -> Result<NodeId, Status> {
+    fn recognise(&self, caller: &Caller, hello: &Hello) -> Result<NodeId, Status> {
         let members = &self.members;
         let refuse = |why: String| Err(Status::failed_precondition(why));
         if common_version(hello).is_none() {
@@ -113,6 +102,8 @@ impl PeerEndpoint {
         if peer.store_id == 0 {
             return Err(Status::invalid_argument("a hello names the store of its node"));
         }
+        // Before the store that it names is believed.
+        self.access.check_claim(caller, &hello.node_id)?;
         let known = members.recognise(peer).map_err(|error| {
             members.report(&error);
             let text = format!("{}: {error}{}", members.own_name, causes(&error));
@@ -151,7 +142,7 @@ impl PeerService for PeerEndpoint {
         &self,
         request: Request<Streaming<SnapshotFrame>>,
     ) -> Result<Response<Self::SendSnapshotStream>, Status> {
-        self.check_certificate(&request)?;
+        let caller = self.access.admit(&request)?;
         let mut frames = request.into_inner();
         let offer = match frames.message().await?.and_then(|frame| frame.kind) {
             Some(snapshot_frame::Kind::Offer(offer)) => offer,
@@ -159,31 +150,20 @@ impl PeerService for PeerEndpoint {
         };
         let hello = offer.hello.as_ref();
         let hello = hello.ok_or_else(|| Status::invalid_argument("an offer begins with a hello"))?;
-        let peer = self.recognise(hello)?;
-        let receiving = self.receiving.clone().try_lock_owned();
-        let receiving = receiving
-            .map_err(|_| Status::unavailable("another snapshot is being received; try again later"))?;
-        let (progress, told) = mpsc::channel(4);
-        let receive = snapshots::Receive {
-            peer,
-            dir: self.snapshots.clone(),
-            events: self.events.clone(),
-            progress,
-            _receiving: receiving,
-        };
-        tokio::spawn(receive.run(offer, frames));
+        let peer = self.recognise(&caller, hello)?;
+        let told = self.receiving.begin(peer, offer, frames).await?;
         Ok(Response::new(ReceiverStream::new(told)))
     }
 
     async fn exchange(&self, request: Request<Streaming<Frame>>) -> Result<Response<Answers>, Status> {
-        self.check_certificate(&request)?;
+        let caller = self.access.admit(&request)?;
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|frame| frame.hello);
         let hello = first.ok_or_else(|| Status::invalid_argument("a stream begins with a hello"))?;
         let version = common_version(&hello).unwrap_or_default();
         let (answers, queue) = mpsc::channel(QUEUE_MESSAGES_MAX);
         // A node that this one has not met yet is told who answers: that is how it is learned. It gets nothing else.
-        let peer = match self.recognise(&hello) {
+        let peer = match self.recognise(&caller, &hello) {
             Ok(peer) => peer,
             Err(status) if status.code() == tonic::Code::Unavailable => {
                 return Ok(self.welcome(queue, None, version));
@@ -200,10 +180,13 @@ impl PeerService for PeerEndpoint {
             .send(accepted)
             .await
             .map_err(|_| Status::unavailable("this node is stopping"))?;
-        let (end, requests_end) = oneshot::channel();
+        let (stream, requests_end) = StreamEnd::new();
         let (members, events) = (self.members.clone(), self.events.clone());
         let is_current = move || members.is_current(peer, hello.incarnation);
-        tokio::spawn(forward(peer, is_current, requests, events, end));
+        tokio::spawn(async move {
+            forward(peer, is_current, requests, events, &stream).await;
+            stream.close();
+        });
         Ok(self.welcome(queue, Some(requests_end), version))
     }
 }
@@ -221,14 +204,17 @@ async fn forward(
     is_current: impl Fn() -> bool,
     mut requests: Streaming<Frame>,
     events: mpsc::Sender<LinkEvent>,
-    end: oneshot::Sender<Status>,
+    stream: &StreamEnd,
 ) {
     while let Ok(Some(frame)) = requests.message().await {
+        if stream.is_closed() {
+            // The node found fault with an earlier request.
+            return;
+        }
         if !is_current() {
-            let _ = end.send(Status::aborted(
+            return stream.refuse(Status::aborted(
                 "another process has taken the place of this one, or its node was removed",
             ));
-            return;
         }
         let messages: Result<_, Status> = frame.messages.into_iter().map(convert::from_wire).collect();
         let messages = match messages {
@@ -236,11 +222,15 @@ async fn forward(
             Err(status) => {
                 let why = status.message();
                 tracing::error!(%peer, "a peer sent a message that makes no sense, closing its stream: {why}");
-                let _ = end.send(status);
-                return;
+                return stream.refuse(status);
             }
         };
-        if events.send(LinkEvent::Requests { peer, messages }).await.is_err() {
+        let requests = LinkEvent::Requests {
+            peer,
+            messages,
+            stream: stream.clone(),
+        };
+        if events.send(requests).await.is_err() {
             return;
         }
     }

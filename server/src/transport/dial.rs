@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::peer::peer_service_client::PeerServiceClient;
 use proto::peer::{Frame, Hello, StreamClass};
 use tokio::sync::mpsc;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::Link;
 use super::frames::Frames;
@@ -64,7 +64,11 @@ impl LinkError {
         match self {
             LinkError::Members(error) => !matches!(error, MembersError::Late { .. }),
             LinkError::Refused(status) => {
-                matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
+                use Code::{FailedPrecondition, InvalidArgument, PermissionDenied, Unauthenticated};
+                matches!(
+                    status.code(),
+                    FailedPrecondition | InvalidArgument | PermissionDenied | Unauthenticated
+                )
             }
             _ => false,
         }
@@ -104,7 +108,8 @@ pub(crate) async fn dial_members(members: Arc<Members>, events: mpsc::Sender<Lin
     }
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+/// A task that ends with whoever holds this.
+pub(crate) struct AbortOnDrop(pub(crate) tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -222,14 +227,13 @@ async fn greet(
     };
     let mut client = PeerServiceClient::new(channel).max_decoding_message_size(crate::FRAME_BYTES_MAX);
     let answers = client
-        .exchange(Frames::new(Some(first), waiting))
+        .exchange(members.authorised(Request::new(Frames::new(Some(first), waiting))))
         .await
         .map_err(LinkError::Refused)?;
     let mut frames = answers.into_inner();
     let first = frames.message().await.map_err(LinkError::Refused)?;
     let welcome = first
         .and_then(|frame| frame.welcome)
-        .filter(|welcome| welcome.store_id != 0)
         .ok_or(LinkError::NoWelcome)?;
     welcome
         .node_id
@@ -240,13 +244,18 @@ async fn greet(
         store_id: welcome.store_id,
         incarnation: welcome.incarnation,
     };
-    let peer = members.introduce(slot, peer)?;
     if !PROTOCOL_VERSIONS.contains(&welcome.protocol_version) {
         return Err(LinkError::Version(welcome.protocol_version));
     }
     if !welcome.accepted {
+        // It keeps its store to itself until it knows this node.
+        members.meet(slot, peer)?;
         return Err(LinkError::NotMet);
     }
+    if welcome.store_id == 0 {
+        return Err(LinkError::NoWelcome);
+    }
+    let peer = members.introduce(slot, peer)?;
     let answers = Answers {
         frames,
         incarnation: welcome.incarnation,

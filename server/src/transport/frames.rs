@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use proto::peer::Frame;
@@ -54,6 +55,42 @@ impl Stream for Frames {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Frame>> {
         self.poll_frame(context)
+    }
+}
+
+/// Ends a stream that this node accepted, for whoever finds fault with what came in on it.
+#[derive(Clone)]
+pub(crate) struct StreamEnd(Arc<Mutex<Option<oneshot::Sender<Status>>>>);
+
+impl StreamEnd {
+    /// The other half is for [`Answers`].
+    pub(super) fn new() -> (StreamEnd, oneshot::Receiver<Status>) {
+        let (end, ended) = oneshot::channel();
+        (StreamEnd(Arc::new(Mutex::new(Some(end)))), ended)
+    }
+
+    /// Tells the peer why nothing more is taken from it on this stream, and closes it.
+    pub(crate) fn refuse(&self, why: Status) {
+        if let Some(end) = self.take() {
+            let _ = end.send(why);
+        }
+    }
+
+    /// Closes the stream without a reason: the peer's side has ended.
+    pub(super) fn close(&self) {
+        drop(self.take());
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    fn take(&self) -> Option<oneshot::Sender<Status>> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<Status>>> {
+        self.0.lock().expect("nobody panics while ending a stream")
     }
 }
 

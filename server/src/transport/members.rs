@@ -2,7 +2,8 @@
 //!
 //! Votes are counted by name, so a name is worth more than an address: once a name is known it is written down in the
 //! data directory, and when all names are known no other is ever accepted. With the name goes the number of the store
-//! that was found behind it first: the same name with another store has forgotten its promises and is refused.
+//! that was found behind it first: the same name with another store has forgotten its promises and is refused. That finds
+//! out mistakes; what keeps attackers out is in `access`.
 //!
 //! Once the log says who belongs to the cluster, that counts: members that the command line does not know are dialled
 //! where the log says they are, and nodes that were removed are refused by name. An address on the command line still
@@ -15,14 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
+use tonic::Request;
 use tonic::transport::ClientTlsConfig;
 
 use super::identity::{from_text, in_text, replace_file, sealed, unsealed};
 use crate::config::PeerAddress;
 use crate::raft::{Configuration, Epoch, NodeId};
+use crate::token::Token;
 
 mod differences;
 mod error;
+mod hosts;
 
 pub(crate) use error::MembersError;
 
@@ -36,6 +40,8 @@ pub(crate) struct Members {
     pub(super) loyal_ms: u64,
     /// How to reach peers over TLS, if they are.
     pub(super) tls: Option<ClientTlsConfig>,
+    /// What nodes bring along when they call each other, if they do.
+    pub(super) token: Option<Token>,
     /// This node waits to be taken in by a cluster: it counts nobody as its own.
     joining: bool,
     file: PathBuf,
@@ -117,6 +123,7 @@ impl Members {
             store_id,
             loyal_ms: 0,
             tls: None,
+            token: None,
             joining,
             file: data_dir.join("peers"),
             epochs: AtomicU64::new(1),
@@ -153,9 +160,9 @@ impl Members {
         Ok(members)
     }
 
-    /// The same, reaching its peers over TLS, and taking nothing from them that does not come over it.
-    pub(crate) fn with_tls(mut self, tls: Option<ClientTlsConfig>) -> Members {
-        self.tls = tls;
+    /// The same, reaching its peers over TLS and with a token, and taking nothing from them that comes without.
+    pub(crate) fn with_credentials(mut self, tls: Option<ClientTlsConfig>, token: Option<Token>) -> Members {
+        (self.tls, self.token) = (tls, token);
         self
     }
 
@@ -163,6 +170,14 @@ impl Members {
     pub(crate) fn with_loyalty(mut self, loyal_ms: u64) -> Members {
         self.loyal_ms = loyal_ms;
         self
+    }
+
+    /// A call to a peer, with the token if there is one.
+    pub(super) fn authorised<T>(&self, mut request: Request<T>) -> Request<T> {
+        if let Some(token) = &self.token {
+            token.attach(request.metadata_mut());
+        }
+        request
     }
 
     /// How many nodes vote, this one included, as far as the command line tells; 0 if it does not, because this node is
@@ -258,13 +273,18 @@ impl Members {
 
     /// The node at a slot has said who it is. Remembers it, or says why it cannot be.
     pub(crate) fn introduce(&self, slot: usize, peer: Introduction<'_>) -> Result<NodeId, MembersError> {
-        let address = self.address(slot);
-        if peer.name == self.own_name && peer.incarnation == self.incarnation {
-            return Err(MembersError::Myself { address });
-        }
-        let id = self.bind(slot, peer.name)?;
+        let id = self.meet(slot, peer)?;
         self.recognise(peer)?;
         Ok(id)
+    }
+
+    /// The same for one that has said its name only.
+    pub(super) fn meet(&self, slot: usize, peer: Introduction<'_>) -> Result<NodeId, MembersError> {
+        if peer.name == self.own_name && peer.incarnation == self.incarnation {
+            let address = self.address(slot);
+            return Err(MembersError::Myself { address });
+        }
+        self.bind(slot, peer.name)
     }
 
     /// The number of a peer that has greeted this node, if its name is known already: a name is learned only by
@@ -339,7 +359,14 @@ impl Members {
         if let Some(named) = self.lock().names.get_mut(&NodeId::of(name))
             && named.complaint != text
         {
-            tracing::error!("refused a peer: {text}");
+            match error {
+                // Only here, not in what the peer is told: with the number it could use the name.
+                MembersError::OtherStore { known, found, .. } => {
+                    let [known, found] = [known, found].map(|store_id| in_text(*store_id));
+                    tracing::error!(known, found, "refused a peer: {text}");
+                }
+                _ => tracing::error!("refused a peer: {text}"),
+            }
             named.complaint = text;
         }
         true

@@ -6,26 +6,31 @@
 //!
 //! This layer promises order and no repetition within one connection, and nothing else: a message may be lost whenever
 //! a connection breaks or a queue is full, and the core copes. It knows who is at the other end: names and
-//! stores are exchanged first, learned once, and held on to.
+//! stores are exchanged first, learned once, and held on to. Who may speak as a node at all is a matter of the token and of
+//! certificates: see `access`. The number of a store is told to nobody who is not recognised.
 
 mod accept;
+mod access;
 mod convert;
 mod dial;
 mod frames;
 mod identity;
 mod members;
+mod receiving;
 mod snapshots;
 
 pub(crate) use accept::PeerEndpoint;
-pub(crate) use dial::dial_members;
+pub(crate) use dial::{AbortOnDrop, dial_members};
+pub(crate) use frames::StreamEnd;
 pub(crate) use identity::{IdentityError, forget_without_log, store_id};
 pub(crate) use members::{Members, MembersError};
 pub(crate) use snapshots::send_snapshot;
 
 use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
 
 use crate::kv::Store;
-use crate::raft::{Epoch, Index, Message, NodeId, Term};
+use crate::raft::{Epoch, Index, Message, NodeId, Position, Term};
 use crate::snapshot::Stored;
 
 /// The versions of the peer protocol that this release speaks. Two nodes talk in the newest that both know, so that the
@@ -73,20 +78,34 @@ pub(crate) enum LinkEvent {
         append: bool,
         answers: mpsc::Sender<Message>,
     },
-    /// Requests from a peer.
-    Requests { peer: NodeId, messages: Vec<Message> },
-    /// A part of a snapshot has arrived from the leader of `term`.
-    SnapshotArrives { peer: NodeId, term: Term },
-    /// All of it has, and is on disk. The peer is told whether it is done.
+    /// Requests from a peer, on this stream.
+    Requests {
+        peer: NodeId,
+        messages: Vec<Message>,
+        stream: StreamEnd,
+    },
+    /// A snapshot that ends at `last` was offered by the leader of `term`, or a part of it has arrived. The peer goes on if
+    /// it is wanted.
+    SnapshotArrives {
+        peer: NodeId,
+        term: Term,
+        last: Position,
+        wanted: oneshot::Sender<Result<(), Status>>,
+    },
+    /// All of it has, and is on disk. The peer is told that it is done, or why it was not taken.
     SnapshotArrived {
         peer: NodeId,
         term: Term,
         stored: Box<Stored>,
         store: Box<Store>,
-        taken: oneshot::Sender<()>,
+        taken: oneshot::Sender<Result<(), Status>>,
     },
-    /// A snapshot for a peer was sent up to this entry, or not sent.
-    SnapshotSent { peer: NodeId, last: Option<Index> },
+    /// A snapshot for a peer, sent as the leader of `term`, was sent up to this entry, or not sent.
+    SnapshotSent {
+        peer: NodeId,
+        term: Term,
+        last: Option<Index>,
+    },
 }
 
 /// The sending ends of the two streams to a peer.

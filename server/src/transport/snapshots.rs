@@ -1,4 +1,4 @@
-//! Snapshots between nodes: on a connection of their own, in pieces that are acknowledged, never more than a little under
+//! Snapshots to other nodes: on a connection of their own, in pieces that are acknowledged, never more than a little under
 //! way and no faster than allowed, so that heartbeats and log entries hardly notice.
 
 use std::sync::Arc;
@@ -9,18 +9,17 @@ use proto::peer::peer_service_client::PeerServiceClient;
 use proto::peer::{
     SnapshotData, SnapshotFrame, SnapshotOffer, SnapshotProgress, StreamClass, snapshot_frame::Kind,
 };
-use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::LinkEvent;
-use super::convert::NUMBER_MAX;
 use super::dial::hello;
 use super::members::Members;
-use crate::raft::{Index, NodeId, Position, Term};
-use crate::snapshot::{Incoming, IncomingError, Reader, SnapshotDir};
+use crate::raft::{NodeId, Term};
+use crate::snapshot::Reader;
 use crate::tls;
 
 /// How much is sent at once, and how much may be on its way without an acknowledgement.
@@ -28,10 +27,6 @@ const PIECE_BYTES: usize = 256 << 10;
 const WINDOW_BYTES: u64 = 1 << 20;
 /// A receiver that is silent for so long is given up. Checking a large snapshot at the end takes a while.
 const SILENCE: Duration = Duration::from_secs(60);
-/// A sender that lets so much time pass between two pieces makes room for another.
-const NEXT_PIECE: Duration = Duration::from_secs(15);
-/// No snapshot is larger.
-const SNAPSHOT_BYTES_MAX: u64 = 64 << 30;
 
 /// Why a snapshot did not reach a peer.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +46,7 @@ enum SendError {
 }
 
 /// Sends a snapshot to a peer as the leader of `term`, at no more than so many bytes a second (0: no limit), and tells the
-/// node how it ended.
+/// node how it ended. Dropping the future ends the transfer on both sides.
 pub(crate) async fn send_snapshot(
     peer: NodeId,
     term: Term,
@@ -80,7 +75,7 @@ pub(crate) async fn send_snapshot(
             None
         }
     };
-    let _ = events.send(LinkEvent::SnapshotSent { peer, last }).await;
+    let _ = events.send(LinkEvent::SnapshotSent { peer, term, last }).await;
 }
 
 async fn send(
@@ -117,9 +112,8 @@ async fn send(
         kind: Some(Kind::Offer(offer)),
     };
     frames.send(first).await.map_err(|_| SendError::Ended)?;
-    let answers = PeerServiceClient::new(channel)
-        .send_snapshot(ReceiverStream::new(queue))
-        .await?;
+    let request = members.authorised(Request::new(ReceiverStream::new(queue)));
+    let answers = PeerServiceClient::new(channel).send_snapshot(request).await?;
     let mut answers = answers.into_inner();
     let mut arrived = next(&mut answers).await?;
     let (mut sent, mut next_at) = (arrived.offset, Instant::now());
@@ -165,99 +159,4 @@ async fn read(reader: &Arc<Reader>, at: u64) -> Result<Bytes, SendError> {
         true => Err(SendError::Read(std::io::ErrorKind::UnexpectedEof.into())),
         false => Ok(bytes),
     }
-}
-
-/// The receiving side of one snapshot.
-pub(super) struct Receive {
-    pub(super) peer: NodeId,
-    pub(super) dir: SnapshotDir,
-    pub(super) events: mpsc::Sender<LinkEvent>,
-    pub(super) progress: mpsc::Sender<Result<SnapshotProgress, Status>>,
-    pub(super) _receiving: OwnedMutexGuard<()>,
-}
-
-impl Receive {
-    /// Takes the pieces until everything is here and the node has it, or something goes wrong, which the sender is told.
-    pub(super) async fn run(self, offer: SnapshotOffer, frames: Streaming<SnapshotFrame>) {
-        if let Err(status) = self.receive(offer, frames).await {
-            tracing::warn!(peer = %self.peer, "a snapshot was not received: {}", status.message());
-            let _ = self.progress.send(Err(status)).await;
-        }
-    }
-
-    async fn receive(
-        &self,
-        offer: SnapshotOffer,
-        mut frames: Streaming<SnapshotFrame>,
-    ) -> Result<(), Status> {
-        let last = Position {
-            term: offer.last_term,
-            index: offer.last_index,
-        };
-        let sensible = offer.term.max(last.term).max(last.index) <= NUMBER_MAX && last.term <= offer.term;
-        if !sensible || last.index == 0 || offer.total_bytes > SNAPSHOT_BYTES_MAX {
-            return Err(Status::invalid_argument("an offer that no leader makes"));
-        }
-        let (peer, term) = (self.peer, offer.term);
-        let dir = self.dir.clone();
-        let mut incoming = blocking(move || {
-            Incoming::begin(&dir, last, offer.snapshot_id, offer.total_bytes).map_err(IncomingError::from)
-        })
-        .await?;
-        loop {
-            self.tell(incoming.offset(), false).await?;
-            self.event(LinkEvent::SnapshotArrives { peer, term }).await?;
-            if incoming.offset() == offer.total_bytes {
-                break;
-            }
-            let frame = timeout(NEXT_PIECE, frames.message()).await;
-            let frame = frame.map_err(|_| Status::deadline_exceeded("the next piece did not come"))??;
-            let Some(Kind::Data(data)) = frame.and_then(|frame| frame.kind) else {
-                return Err(Status::invalid_argument("the snapshot ended before its end"));
-            };
-            incoming = blocking(move || {
-                incoming.write(data.offset, &data.bytes, data.crc)?;
-                Ok(incoming)
-            })
-            .await?;
-        }
-        let (stored, loaded) = blocking(move || incoming.finish()).await?;
-        let (taken, is_taken) = oneshot::channel();
-        self.event(LinkEvent::SnapshotArrived {
-            peer,
-            term,
-            stored: Box::new(stored),
-            store: Box::new(loaded.store),
-            taken,
-        })
-        .await?;
-        let _ = is_taken.await;
-        self.tell(offer.total_bytes, true).await
-    }
-
-    async fn tell(&self, offset: Index, done: bool) -> Result<(), Status> {
-        let told = self.progress.send(Ok(SnapshotProgress { offset, done })).await;
-        told.map_err(|_| Status::cancelled("the sender has gone"))
-    }
-
-    async fn event(&self, event: LinkEvent) -> Result<(), Status> {
-        let told = self.events.send(event).await;
-        told.map_err(|_| Status::unavailable("this node is stopping"))
-    }
-}
-
-/// Works with files on a thread that may wait for them.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, IncomingError> + Send + 'static,
-) -> Result<T, Status> {
-    let done = spawn_blocking(work)
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?;
-    done.map_err(|error| {
-        let text = format!("{error}{}", crate::run::causes(&error));
-        match error {
-            IncomingError::Store(_) => Status::internal(text),
-            _ => Status::data_loss(text),
-        }
-    })
 }

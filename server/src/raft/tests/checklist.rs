@@ -2,8 +2,8 @@
 
 use super::cluster::{Cluster, id};
 use crate::raft::{
-    AppendRequest, Change, Configuration, Message, Position, RoleKind, SnapshotMeta, Term, VoteRequest,
-    VoteResponse,
+    AppendRequest, Change, Configuration, Message, Position, RoleKind, SnapshotMeta, Term, Violation,
+    VoteRequest, VoteResponse,
 };
 
 /// A leader, node 1, with everybody in its configuration.
@@ -132,8 +132,7 @@ fn a_snapshot_takes_the_configuration_of_its_end_and_not_a_later_one() {
 
 /// Line 59.
 #[test]
-#[should_panic(expected = "ends with term 9 at committed index 3")]
-fn a_snapshot_that_contradicts_what_is_committed_stops_the_node() {
+fn a_snapshot_that_contradicts_what_is_committed_is_reported_and_changes_nothing() {
     let mut cluster = led(3);
     cluster.propose(1, "a");
     cluster.settle();
@@ -144,7 +143,17 @@ fn a_snapshot_that_contradicts_what_is_committed_stops_the_node() {
         last,
         configuration: None,
     };
-    cluster.node(2).core.install(id(1), term, impossible);
+    let violation = Violation::Snapshot {
+        from: id(1),
+        index: 3,
+        known: term,
+        found: 9,
+    };
+    let before = cluster.node(2).core.last();
+    let core = &mut cluster.node(2).core;
+    assert_eq!(core.snapshot_arrives(id(1), term, last), Err(violation));
+    assert_eq!(core.install(id(1), term, impossible), Err(violation));
+    assert_eq!((core.last(), core.commit() >= 3), (before, true));
 }
 
 /// Line 63: a core hears of a snapshot when it is durable, so none is ever pending in it. What a candidate then promises,

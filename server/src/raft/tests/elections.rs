@@ -31,7 +31,8 @@ fn a_vote_leaves_only_after_it_is_on_disk() {
     cluster
         .node(2)
         .core
-        .receive_request(id(1), Message::VoteRequest(request));
+        .receive_request(id(1), Message::VoteRequest(request))
+        .unwrap();
     cluster.poll(id(2));
     assert!(cluster.wire.is_empty(), "the vote is not durable");
     cluster.sync_one(id(2));
@@ -51,14 +52,16 @@ fn nobody_votes_twice_in_a_term_not_even_after_a_crash() {
     cluster
         .node(2)
         .core
-        .receive_request(id(1), Message::VoteRequest(request));
+        .receive_request(id(1), Message::VoteRequest(request))
+        .unwrap();
     cluster.poll(id(2));
     cluster.sync_one(id(2));
     cluster.crash(id(2));
     cluster
         .node(2)
         .core
-        .receive_request(id(3), Message::VoteRequest(request));
+        .receive_request(id(3), Message::VoteRequest(request))
+        .unwrap();
     cluster.poll(id(2));
     let refused = cluster.wire.iter().any(
         |flight| matches!(&flight.message, Message::VoteResponse(response) if flight.to == id(3) && !response.granted),
@@ -79,7 +82,8 @@ fn a_pre_vote_changes_nothing_at_the_voter() {
     cluster
         .node(2)
         .core
-        .receive_request(id(1), Message::VoteRequest(request));
+        .receive_request(id(1), Message::VoteRequest(request))
+        .unwrap();
     cluster.poll(id(2));
     let core = &cluster.node(2).core;
     assert_eq!(
@@ -149,7 +153,8 @@ fn whoever_hears_a_leader_does_not_help_to_depose_it() {
         cluster
             .node(2)
             .core
-            .receive_request(id(3), Message::VoteRequest(request));
+            .receive_request(id(3), Message::VoteRequest(request))
+            .unwrap();
         cluster.poll(id(2));
     }
     assert_eq!(cluster.node(2).core.term(), term);
@@ -167,7 +172,8 @@ fn a_refused_pre_vote_brings_the_asker_up_to_the_present_term() {
     cluster
         .node(2)
         .core
-        .receive_request(id(3), Message::VoteRequest(request));
+        .receive_request(id(3), Message::VoteRequest(request))
+        .unwrap();
     cluster.poll(id(2));
     cluster.settle();
     cluster.disconnect(id(1), id(3));
@@ -197,7 +203,8 @@ fn a_leader_at_an_earlier_term_learns_of_the_later_one_from_the_answer() {
     cluster
         .node(3)
         .core
-        .receive_request(id(2), Message::VoteRequest(request));
+        .receive_request(id(2), Message::VoteRequest(request))
+        .unwrap();
     cluster.poll(id(3));
     cluster.rejoin(id(3));
     cluster.run(100);

@@ -311,6 +311,11 @@ fn changes_that_make_no_sense_are_refused() {
         refused(&mut cluster, Change::Begin(Configuration::default())),
         ChangeRefused::HasConfiguration
     );
+    let (name, address) = ("n9".into(), "".into());
+    assert_eq!(
+        refused(&mut cluster, Change::AddLearner { name, address }),
+        ChangeRefused::NoAddress
+    );
     let elsewhere = cluster.change(2, Change::Remove(id(3))).unwrap_err();
     assert_eq!(elsewhere, ChangeRefused::NotLeader(Some(id(1))));
     for gone in [2, 3] {
@@ -378,4 +383,24 @@ fn a_joint_configuration_survives_a_restart_of_everybody() {
     );
     cluster.rejoin(id(3));
     assert!(cluster.elect(1));
+}
+
+#[test]
+fn nobody_without_an_address_is_written_into_the_first_configuration() {
+    let mut cluster = Cluster::new(3, 5);
+    assert!(cluster.elect(1));
+    cluster.settle();
+    let members = (1..=3).map(|number| (id(number), member(number, true)));
+    let mut first = Configuration {
+        members: members.collect(),
+        ..Configuration::default()
+    };
+    let complete = first.clone();
+    first.members.get_mut(&id(1)).unwrap().address = "".into();
+    assert_eq!(
+        cluster.change(1, Change::Begin(first)),
+        Err(ChangeRefused::NoAddress)
+    );
+    assert!(cluster.node(1).core.configuration().is_none());
+    cluster.change(1, Change::Begin(complete)).unwrap();
 }

@@ -16,3 +16,4 @@ mod script;
 mod snapshots;
 mod stale;
 mod transfer;
+mod violations;

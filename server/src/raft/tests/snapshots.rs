@@ -98,16 +98,15 @@ fn one_snapshot_at_a_time_is_sent_and_a_lost_one_again() {
 fn a_snapshot_holds_off_elections() {
     let (mut cluster, _) = one_far_behind(0);
     until_sent(&mut cluster);
+    let last = cluster.parcels[0].meta.last;
     cluster.wire.clear();
     for _ in 0..100 {
         cluster.tick(id(3));
-        assert!(cluster.node(3).core.snapshot_arrives(id(1), 1));
+        assert_eq!(cluster.node(3).core.snapshot_arrives(id(1), 1, last), Ok(true));
     }
     assert_eq!(cluster.node(3).core.term(), 1);
-    assert!(
-        !cluster.node(3).core.snapshot_arrives(id(1), 0),
-        "from a leader of the past"
-    );
+    let arrives = cluster.node(3).core.snapshot_arrives(id(1), 0, last);
+    assert_eq!(arrives, Ok(false), "from a leader of the past");
 }
 
 #[test]
@@ -122,7 +121,7 @@ fn a_snapshot_of_the_past_changes_nothing() {
         last: Position { term: 1, index: last },
         configuration: None,
     };
-    assert!(!cluster.node(3).core.install(id(1), 1, old));
+    assert_eq!(cluster.node(3).core.install(id(1), 1, old), Ok(false));
     cluster.settle();
     assert_eq!(applied(&cluster, 3), before);
     assert!(cluster.node(3).core.configuration().is_some());
@@ -150,8 +149,9 @@ fn a_log_that_holds_the_snapshots_end_keeps_what_follows_it() {
         },
         configuration: None,
     };
-    assert!(
-        !cluster.node(3).core.install(id(1), 1, part),
+    assert_eq!(
+        cluster.node(3).core.install(id(1), 1, part),
+        Ok(false),
         "nothing has to be restored"
     );
     cluster.poll(id(3));

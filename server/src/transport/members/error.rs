@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::super::identity::in_text;
-
 /// Why a peer is not who it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MembersError {
@@ -32,11 +30,10 @@ pub(crate) enum MembersError {
     #[error("the names {one} and {other} cannot be told apart by their number; rename one of them")]
     SameNumber { one: String, other: String },
     #[error(
-        "{name} came back with another store ({} instead of {}): its data directory was lost or replaced, or a second \
+        "{name} came back with another store: its data directory was lost or replaced, or a second \
          process uses its name; restore the directory or stop that process. An emptied node may have promised things \
          it no longer remembers, so this cluster does not take it in again under this name: take it out with `server ctl \
-         member remove` and add a new node under another name",
-        in_text(*found), in_text(*known)
+         member remove` and add a new node under another name"
     )]
     OtherStore { name: String, known: u64, found: u64 },
     #[error(
