@@ -66,13 +66,23 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub snapshot_entries: u64,
 
-    /// Keep so many entries before a snapshot in the log, for followers that lag a little.
+    /// Take one as well when entries of so many bytes were applied since the last one: the log is kept in memory.
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub snapshot_bytes: u64,
+
+    /// Keep so many entries before a snapshot in the log, for followers that lag a little, but no more than a quarter of
+    /// --snapshot-bytes. For a follower that is being sent a snapshot, up to twice --snapshot-bytes are kept behind it.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub snapshot_trailing: u64,
 
     /// Send a snapshot to a follower at no more than so many bytes a second, at least 65536; 0: as fast as it goes.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub snapshot_rate: u64,
+
+    /// Connections taken at a time, those of peers included; more are closed at once. As many as there may be open files
+    /// (`ulimit -n`), less a few, at most.
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(16..))]
+    pub max_connections: usize,
 
     /// Answer reads that ask for it by the leader's lease, without asking a majority. Linearizable as long as no node's clock
     /// runs a tenth faster than another's. To be given to all nodes or to none, with the same --election-timeout: a leader

@@ -1,5 +1,6 @@
 //! From a checked configuration to a node that serves, and back to an orderly end.
 
+mod connections;
 mod serving;
 
 use std::future::Future;
@@ -20,7 +21,7 @@ use crate::disk::OsDisk;
 use crate::grpc::{AdminAccess, Admins, KeyValues, States};
 use crate::kv::Store;
 use crate::metrics::{self, Counters, Sources};
-use crate::node::{CONTROL_MAX, Driver, Handle, Keeping, Parts, REQUESTS_MAX, Roles, TICK};
+use crate::node::{CONTROL_MAX, Driver, Handle, Keeping, Limits, Parts, REQUESTS_MAX, Roles, TICK};
 use crate::raft::{Config, Core, Recovered};
 use crate::snapshot::{Found, SnapshotDir, SnapshotError, Stored};
 use crate::token::Token;
@@ -95,6 +96,7 @@ pub async fn run(
     let (server_tls, client_tls) = tls.map(|tls| (tls.server, tls.client)).unzip();
     // Finds certificates and keys that do not belong together before anything is touched.
     let server = serving::server(server_tls)?;
+    let connections_max = connections::connections_max(args.max_connections);
     // First of all, so that a busy port leaves nothing behind.
     let ports = Ports::bind(&args).await?;
     let data_dir = args.data_dir();
@@ -131,6 +133,7 @@ pub async fn run(
     let serving = Serving {
         server,
         listener: ports.listener,
+        connections_max,
         service: KeyValues::new(node.clone(), name, own_address, incarnation, counters),
         admins: Admins::new(
             node.clone(),
@@ -190,7 +193,12 @@ fn assemble(
     members
         .update(configuration.as_deref())
         .map_err(members_unknown)?;
-    let limits = (args.snapshot_entries, args.snapshot_trailing, args.snapshot_rate);
+    let limits = Limits {
+        entries: args.snapshot_entries,
+        bytes: args.snapshot_bytes,
+        trailing: args.snapshot_trailing,
+        rate: args.snapshot_rate,
+    };
     let keeping = Keeping::new(opened.snapshots, opened.newest, limits, link_events.clone());
     let parts = Parts {
         core,

@@ -2,7 +2,8 @@
 //!
 //! Applying is deterministic: the same entries in the same order leave the same state and give the same replies on
 //! every node. There is no clock in here and no failure but a broken invariant. A copy of the state can be held still in
-//! no time ([`Store::freeze`]) and written down while entries are applied all the while.
+//! no time ([`Store::freeze`]) and written down while entries are applied all the while. No call takes longer the more
+//! keys there are, but for the search among them.
 
 mod history;
 mod map;
@@ -23,11 +24,22 @@ use history::History;
 use map::Map;
 use sessions::{Sessions, Verdict};
 
+/// A deletion is remembered while the log goes on for so many entries, and then forgotten. Part of what entries mean: every
+/// node must use the same number.
+pub const DELETION_ENTRIES: u64 = 1_000_000;
+/// Deletions forgotten with one entry. In the long run one is enough, since no entry deletes more than one key; with two
+/// it is made up for if there are too many at the beginning. Part of what entries mean, as well.
+const FORGOTTEN_PER_ENTRY: usize = 2;
+/// A scan looks at no more keys, deleted ones included, before it answers with what it has.
+const SCAN_VISITS_MAX: usize = 10_000;
+
 /// A copy of the replicated state.
 #[derive(Debug, Default)]
 pub struct Store {
-    /// A deleted key stays as `value: None`, so that a read can name the deletion it saw.
+    /// A deleted key stays for a while as `value: None`, so that a read can name the deletion it saw.
     map: Map,
+    /// The deleted keys in `map`, by the index of the deletion.
+    deleted: BTreeMap<Index, String>,
     sessions: Sessions,
     applied: Index,
     /// Sum of [`fingerprint`] over `map`: the same for equal maps, whatever order they were filled in.
@@ -41,7 +53,7 @@ pub struct Store {
 pub struct Versioned {
     /// The value; `None` after a deletion.
     pub value: Option<Bytes>,
-    /// Index of the entry that last changed the key; 0 if none ever did.
+    /// Index of the entry that last changed the key; 0 if none ever did, or if it was a deletion that is forgotten.
     pub index: Index,
 }
 
@@ -87,7 +99,7 @@ pub struct Applied {
 /// A part of the keys, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// The keys that hold a value.
+    /// The keys that hold a value. Perhaps none, though the range goes on.
     pub entries: Vec<(String, Versioned)>,
     /// The range goes on from this key.
     pub next: Option<String>,
@@ -133,6 +145,7 @@ impl Store {
             EntryKind::Command if !entry.payload.is_empty() => Some(self.apply_command(entry)),
             _ => None,
         };
+        self.forget_deletions();
         self.history.applied(self.digest());
         applied
     }
@@ -177,6 +190,8 @@ impl Store {
                 self.set(put.key, Some(put.value));
                 Reply::Put
             }
+            // What never was, or is forgotten, leaves nothing behind.
+            Kind::Delete(delete) if self.map.get(&delete.key).is_none() => Reply::Delete { existed: false },
             Kind::Delete(delete) => Reply::Delete {
                 existed: self.set(delete.key, None).value.is_some(),
             },
@@ -207,12 +222,16 @@ impl Store {
     }
 
     /// The keys from `start` up to before `end` (to the last one if `None`) that hold a value: at most `keys_max`, and
-    /// fewer if they exceed `bytes_max`, but at least one.
+    /// fewer if they exceed `bytes_max` or there are many deleted ones among them.
     pub fn scan(&self, start: &str, end: Option<&str>, keys_max: usize, bytes_max: usize) -> Scanned {
         let mut scanned = Scanned::default();
         let mut bytes = 0;
-        for (key, version) in self.map.range(start) {
+        for (visited, (key, version)) in self.map.range(start).enumerate() {
             if end.is_some_and(|end| key.as_str() >= end) {
+                break;
+            }
+            if visited == SCAN_VISITS_MAX {
+                scanned.next = Some(key.clone());
                 break;
             }
             let Some(value) = &version.value else { continue };
@@ -239,7 +258,7 @@ impl Store {
         self.applied
     }
 
-    /// How many keys were ever written.
+    /// How many keys there are, deleted ones included that are not forgotten yet.
     pub fn keys(&self) -> u64 {
         self.keys
     }
@@ -261,7 +280,8 @@ impl Store {
     }
 
     /// The state as it is now, to be read by somebody else while this one goes on; takes no time. `None` while an
-    /// earlier one is in use: see [`Store::thaw`].
+    /// earlier one is in use, or what changed beside it has not been moved yet: see [`Store::thaw`] and
+    /// [`Store::settle`].
     pub fn freeze(&mut self) -> Option<Frozen> {
         Some(Frozen {
             keys: self.map.freeze()?,
@@ -275,9 +295,15 @@ impl Store {
         })
     }
 
-    /// The frozen state has been dropped: what was written meanwhile joins the rest. False if it is still in use.
+    /// The frozen state has been dropped: what was written meanwhile may join the rest. False if it is still in use.
     pub fn thaw(&mut self) -> bool {
         self.map.thaw()
+    }
+
+    /// Moves a bounded part of what was written beside a frozen state to the rest. True when all of it is there. Nothing
+    /// that is read changes by it.
+    pub fn settle(&mut self) -> bool {
+        self.map.settle()
     }
 
     /// A state out of its parts, as of the entry `applied`.
@@ -318,9 +344,31 @@ impl Store {
         self.map_digest = self.map_digest.wrapping_add(fingerprint(&key, &new));
         let old = self.map.get(&key).map_or(0, |old| fingerprint(&key, old));
         self.map_digest = self.map_digest.wrapping_sub(old);
+        if new.value.is_none() {
+            self.deleted.insert(new.index, key.clone());
+        }
         let before = self.map.insert(key, new);
         self.keys += u64::from(before.is_none());
+        if let Some(Versioned { value: None, index }) = before {
+            self.deleted.remove(&index);
+        }
         before.unwrap_or_default()
+    }
+
+    /// Forgets what was deleted so long ago that nobody will ask by which entry. What goes, and when, depends on nothing
+    /// but the state and the log, so all nodes forget the same with the same entry.
+    fn forget_deletions(&mut self) {
+        for _ in 0..FORGOTTEN_PER_ENTRY {
+            let oldest = self.deleted.first_entry();
+            let due = oldest.filter(|oldest| oldest.key().saturating_add(DELETION_ENTRIES) <= self.applied);
+            let Some((index, key)) = due.map(|due| due.remove_entry()) else {
+                return;
+            };
+            let forgotten = Versioned { value: None, index };
+            self.map_digest = self.map_digest.wrapping_sub(fingerprint(&key, &forgotten));
+            self.map.remove(&key);
+            self.keys -= 1;
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::wal::{WalError, WalHandle};
 /// The core's unit of time.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// So much of each kind is taken in one turn before anything is sent or written.
+/// So much of each kind is taken in one turn before anything is sent or written; of requests, so many operations.
 const TURN_EVENTS_MAX: usize = 1024;
 
 /// A stopping node gives its successor so long to take over, and the writes in its log to be committed.
@@ -134,7 +134,8 @@ impl Driver {
                 event = self.parts.control.recv() => control = event,
                 _ = self.parts.links.recv_many(&mut links, TURN_EVENTS_MAX) => {}
                 _ = ticks.tick() => self.tick(),
-                _ = self.parts.requests.recv_many(&mut requests, TURN_EVENTS_MAX) => {}
+                // The rest comes below, where their operations are counted.
+                _ = self.parts.requests.recv_many(&mut requests, 1) => {}
             }
             self.parts.core.set_clock(status::boot_ms());
             // Whatever else has arrived belongs to the same turn: that is where batches come from.
@@ -144,9 +145,9 @@ impl Driver {
             while let Some(event) = control.take().or_else(|| self.parts.control.try_recv().ok()) {
                 self.on_control(event);
             }
-            take_waiting(&mut self.parts.links, &mut links);
+            take_waiting(&mut self.parts.links, &mut links, |_| 1);
             links.drain(..).for_each(|event| self.on_link(event));
-            take_waiting(&mut self.parts.requests, &mut requests);
+            take_waiting(&mut self.parts.requests, &mut requests, operations);
             requests.drain(..).for_each(|request| self.on_request(request));
             self.act();
             if self.may_stop() {
@@ -332,6 +333,7 @@ impl Driver {
         }
         for entry in output.apply.drain(..) {
             let applied = self.store.apply(&entry);
+            self.keeping.applied(entry.payload.len());
             self.writes.applied(&entry, applied, term);
         }
         output
@@ -430,10 +432,41 @@ fn refuse(request: ClientRequest, failure: &Failure) {
     }
 }
 
-/// Moves what waits in a queue behind what was taken from it already, up to the limit of a turn.
-fn take_waiting<T>(queue: &mut mpsc::Receiver<T>, taken: &mut Vec<T>) {
-    while taken.len() < TURN_EVENTS_MAX {
+/// Moves what waits in a queue behind what was taken from it already, up to the limit of a turn. The last one may exceed it.
+fn take_waiting<T>(queue: &mut mpsc::Receiver<T>, taken: &mut Vec<T>, weight: impl Fn(&T) -> usize) {
+    let mut sum: usize = taken.iter().map(&weight).sum();
+    while sum < TURN_EVENTS_MAX {
         let Ok(event) = queue.try_recv() else { return };
+        sum += weight(&event);
         taken.push(event);
+    }
+}
+
+/// How many operations come with a request.
+fn operations(request: &ClientRequest) -> usize {
+    match request {
+        ClientRequest::Several(several) => several.len(),
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_takes_a_bounded_number_of_operations_and_leaves_the_rest_for_the_next() {
+        let (sender, mut queue) = mpsc::channel(10);
+        for weight in [1000, 20, 500, 7] {
+            sender.try_send(weight).expect("there is room");
+        }
+        let mut taken = Vec::new();
+        take_waiting(&mut queue, &mut taken, |weight| *weight);
+        assert_eq!(
+            taken,
+            [1000, 20, 500],
+            "the third exceeds the limit, and nothing comes after it"
+        );
+        assert_eq!(queue.try_recv(), Ok(7));
     }
 }

@@ -22,24 +22,46 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// So many may wait for the same snapshot; more are refused.
 const WANTED_MAX: usize = 64;
 
+/// When snapshots are taken, what stays in the log before them, and how fast they are sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// One is taken when so many entries were applied since the last,
+    pub(crate) entries: u64,
+    /// or entries of so many bytes.
+    pub(crate) bytes: u64,
+    /// So many entries before a snapshot stay in the log, for followers that lag a little, as long as they are a quarter of
+    /// these bytes at most.
+    pub(crate) trailing: u64,
+    /// Bytes a second at which one is sent; 0: as fast as it goes.
+    pub(crate) rate: u64,
+}
+
+/// A transfer under way.
+struct Sending {
+    /// This node leads in it.
+    term: Term,
+    /// The peer will go on behind this index.
+    last: Index,
+    _task: Option<AbortOnDrop>,
+}
+
 /// What a node needs to keep snapshots.
 pub(crate) struct Keeping {
     pub(crate) dir: SnapshotDir,
     /// The newest on disk.
     pub(crate) newest: Option<Stored>,
-    /// One is taken when so many entries were applied since the last.
-    pub(crate) entries: u64,
-    /// So many entries before a snapshot stay in the log, for followers that lag a little.
-    pub(crate) trailing: u64,
-    /// Bytes a second at which one is sent; 0: as fast as it goes.
-    pub(crate) rate: u64,
+    limits: Limits,
+    /// Bytes of the entries applied so far, by this process.
+    applied_bytes: u64,
+    /// The same when the newest snapshot was taken, and when the one being taken was begun.
+    bytes_at: (u64, u64),
     /// Tells the node how sending ended.
     pub(crate) events: mpsc::Sender<LinkEvent>,
     taking: Option<oneshot::Receiver<Result<Stored, SnapshotError>>>,
     wanted: Vec<Reply>,
     not_before: Option<Instant>,
-    /// Whom one is being sent to, as the leader of which term.
-    sending: BTreeMap<NodeId, (Term, Option<AbortOnDrop>)>,
+    /// Whom one is being sent to.
+    sending: BTreeMap<NodeId, Sending>,
     /// Entries up to here may go from the log on disk, once it has been told so.
     release: Option<Index>,
 }
@@ -48,15 +70,15 @@ impl Keeping {
     pub(crate) fn new(
         dir: SnapshotDir,
         newest: Option<Stored>,
-        (entries, trailing, rate): (u64, u64, u64),
+        limits: Limits,
         events: mpsc::Sender<LinkEvent>,
     ) -> Keeping {
         Keeping {
             dir,
             newest,
-            entries,
-            trailing,
-            rate,
+            limits,
+            applied_bytes: 0,
+            bytes_at: (0, 0),
             events,
             taking: None,
             wanted: Vec::new(),
@@ -71,6 +93,17 @@ impl Keeping {
         self.newest
             .as_ref()
             .map_or(Position::default(), |newest| newest.meta.last)
+    }
+
+    /// An entry of so many bytes was applied.
+    pub(super) fn applied(&mut self, bytes: usize) {
+        self.applied_bytes += bytes as u64;
+    }
+
+    /// Whether it is time for another one, so many entries behind the newest.
+    fn is_due(&self, behind: u64) -> bool {
+        let bytes = self.applied_bytes - self.bytes_at.0;
+        behind >= self.limits.entries.max(1) || bytes >= self.limits.bytes.max(1)
     }
 
     /// The log may let go of everything up to here; said once.
@@ -115,6 +148,7 @@ impl Driver {
     /// Begins a snapshot if it is time for one, and takes in one that is done.
     pub(super) fn keep_snapshots(&mut self) {
         self.finish_taking();
+        self.store.settle();
         let applied = self.store.applied();
         let keeping = &mut self.keeping;
         let newest = keeping.newest();
@@ -133,7 +167,7 @@ impl Driver {
             return keeping.done(&outcome);
         }
         let patient = keeping.not_before.is_some_and(|when| Instant::now() < when);
-        let due = behind >= keeping.entries.max(1) && !patient;
+        let due = keeping.is_due(behind) && !patient;
         let wanted = due || !keeping.wanted.is_empty();
         if keeping.taking.is_some() || behind == 0 || !wanted {
             return;
@@ -157,8 +191,18 @@ impl Driver {
                 let _ = done.send(outcome);
             });
         match spawned {
-            Ok(_) => keeping.taking = Some(taking),
-            Err(error) => tracing::warn!("cannot start a thread for a snapshot: {error}"),
+            Ok(_) => {
+                keeping.taking = Some(taking);
+                keeping.bytes_at.1 = keeping.applied_bytes;
+            }
+            Err(source) => {
+                // The copy went with the thread that there is not.
+                self.store.thaw();
+                let error = SnapshotError::Thread { source };
+                let outcome = Err(error);
+                keeping.done(&outcome);
+                outcome.map_or_else(|error| self.not_taken(&error), drop);
+            }
         }
     }
 
@@ -182,21 +226,36 @@ impl Driver {
                     "snapshot taken"
                 );
                 self.keeping.not_before = None;
+                self.keeping.bytes_at.0 = self.keeping.bytes_at.1;
                 // A later one may have arrived from the leader meanwhile.
                 if stored.meta.last.index > self.keeping.newest().index {
                     let last = stored.meta.last;
                     self.keeping.newest = Some(stored);
-                    let keep_from = last.index.saturating_sub(self.keeping.trailing);
-                    self.parts.core.compact(last, keep_from);
+                    self.parts.core.compact(last, self.keep_from(last.index));
                     self.keeping.release = Some(self.parts.core.base().index);
                 }
             }
-            Err(error) => {
-                self.parts.counters.snapshots_failed.fetch_add(1, Relaxed);
-                self.keeping.not_before = Some(Instant::now() + RETRY_AFTER);
-                tracing::warn!("cannot take a snapshot: {error}{}", crate::run::causes(&error));
-            }
+            Err(error) => self.not_taken(&error),
         }
+    }
+
+    fn not_taken(&mut self, error: &SnapshotError) {
+        self.parts.counters.snapshots_failed.fetch_add(1, Relaxed);
+        self.keeping.not_before = Some(Instant::now() + RETRY_AFTER);
+        tracing::warn!("cannot take a snapshot: {error}{}", crate::run::causes(error));
+    }
+
+    /// Behind which index the log stays when a snapshot up to `last` is there: what followers that lag a little may want,
+    /// and what those will want who are being sent an earlier snapshot, each within a budget of bytes.
+    fn keep_from(&self, last: Index) -> Index {
+        let core = &self.parts.core;
+        let Limits { bytes, trailing, .. } = self.keeping.limits;
+        let little = last
+            .saturating_sub(trailing)
+            .max(core.index_before_bytes(last, bytes / 4));
+        let sent = self.keeping.sending.values().map(|sending| sending.last).min();
+        let sent = sent.map(|sent| sent.max(core.index_before_bytes(core.last().index, 2 * bytes)));
+        sent.map_or(little, |sent| sent.min(little))
     }
 
     /// A peer lacks what only a snapshot holds.
@@ -205,7 +264,9 @@ impl Driver {
             return;
         }
         let term = self.parts.core.term();
-        self.keeping.sending.insert(peer, (term, None));
+        let last = self.keeping.newest().index;
+        let sending = |_task| Sending { term, last, _task };
+        self.keeping.sending.insert(peer, sending(None));
         let reader = self
             .keeping
             .newest
@@ -213,10 +274,12 @@ impl Driver {
             .map(|newest| self.keeping.dir.reader(newest));
         match reader {
             Some(Ok(reader)) => {
-                let rate = self.keeping.rate;
+                let rate = self.keeping.limits.rate;
                 let (members, events) = (self.parts.members.clone(), self.keeping.events.clone());
                 let task = tokio::spawn(send_snapshot(peer, term, reader, rate, members, events));
-                self.keeping.sending.insert(peer, (term, Some(AbortOnDrop(task))));
+                self.keeping
+                    .sending
+                    .insert(peer, sending(Some(AbortOnDrop(task))));
             }
             unreadable => {
                 if let Some(Err(error)) = unreadable {
@@ -233,7 +296,7 @@ impl Driver {
     /// Ends the sending of snapshots to all but these peers in these terms.
     pub(super) fn stop_sending(&mut self, goes_on: impl Fn(NodeId, Term) -> bool) {
         let (members, counters) = (&self.parts.members, &self.parts.counters);
-        self.keeping.sending.retain(|peer, (term, _)| {
+        self.keeping.sending.retain(|peer, Sending { term, .. }| {
             let goes_on = goes_on(*peer, *term);
             if !goes_on {
                 counters.snapshots_not_sent.fetch_add(1, Relaxed);
@@ -249,7 +312,7 @@ impl Driver {
 
     /// A snapshot was sent, or was not. News of a transfer that was given up meanwhile are no news.
     pub(super) fn snapshot_sent(&mut self, peer: NodeId, term: Term, last: Option<Index>) {
-        if self.keeping.sending.get(&peer).map(|(sent_in, _)| *sent_in) != Some(term) {
+        if self.keeping.sending.get(&peer).map(|sending| sending.term) != Some(term) {
             return;
         }
         self.keeping.sending.remove(&peer);
@@ -274,12 +337,23 @@ impl Driver {
         let last = stored.meta.last;
         match self.parts.core.install(peer, term, stored.meta.clone()) {
             Ok(true) => {}
-            Ok(false) => return Ok(()),
+            Ok(false) => {
+                // The log had it all by then. Its file has taken the place of the one before.
+                if last.index > self.keeping.newest().index {
+                    self.keeping.newest = Some(stored);
+                }
+                return Ok(());
+            }
             Err(violation) => return Err(self.report(peer, violation)),
         }
         self.parts.counters.snapshots_installed.fetch_add(1, Relaxed);
         tracing::info!(index = last.index, "snapshot installed");
-        self.store = store;
+        let replaced = std::mem::replace(&mut self.store, store);
+        // Millions of keys take their time to go. Where there is no thread to be had, they go here.
+        let _ = std::thread::Builder::new()
+            .name("drop-state".to_owned())
+            .spawn(move || drop(replaced));
+        self.keeping.bytes_at = (self.keeping.applied_bytes, self.keeping.applied_bytes);
         // What waited for entries that the snapshot holds will never see them.
         self.writes.lose_up_to(last.index, self.parts.core.term());
         self.keeping.newest = Some(stored);
@@ -297,12 +371,35 @@ mod tests {
     use super::*;
     use crate::disk::OsDisk;
 
+    fn limits() -> Limits {
+        Limits {
+            entries: 10,
+            bytes: 1000,
+            trailing: 1,
+            rate: 0,
+        }
+    }
+
+    #[test]
+    fn many_entries_or_many_bytes_make_a_snapshot_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let (snapshots, _) = SnapshotDir::open(Arc::new(OsDisk), dir.path()).unwrap();
+        let (events, _) = mpsc::channel(1);
+        let mut keeping = Keeping::new(snapshots, None, limits(), events);
+        assert!(!keeping.is_due(9));
+        assert!(keeping.is_due(10));
+        keeping.applied(999);
+        assert!(!keeping.is_due(1));
+        keeping.applied(1);
+        assert!(keeping.is_due(1));
+    }
+
     #[test]
     fn only_so_many_wait_for_a_snapshot_and_none_waits_for_a_node_that_has_ended() {
         let dir = tempfile::tempdir().unwrap();
         let (snapshots, _) = SnapshotDir::open(Arc::new(OsDisk), dir.path()).unwrap();
         let (events, _) = mpsc::channel(1);
-        let mut keeping = Keeping::new(snapshots, None, (1, 1, 0), events);
+        let mut keeping = Keeping::new(snapshots, None, limits(), events);
         let mut want = || {
             let (reply, answer) = oneshot::channel();
             keeping.want(reply);

@@ -16,7 +16,7 @@ mod waiting;
 
 pub(crate) use admin::{Admin, AdminDone, MemberChange, Membership};
 pub(crate) use driver::{Driver, Parts, TICK};
-pub(crate) use keeping::Keeping;
+pub(crate) use keeping::{Keeping, Limits};
 pub(crate) use requests::{
     Answer, Answered, ClientRequest, Failure, Found, Query, Read, ReadRequest, Responder,
 };

@@ -155,6 +155,18 @@ impl Log {
         &rest[..count]
     }
 
+    /// The lowest index for which the entries behind it, up to `end`, weigh no more than `bytes`.
+    pub(super) fn index_before_bytes(&self, end: Index, bytes: u64) -> Index {
+        let mut left = bytes;
+        let up_to_end = &self.entries[..self.slot(end + 1).min(self.entries.len())];
+        let fit = up_to_end.iter().rev().take_while(|entry| {
+            let rest = left.checked_sub(weight(entry) as u64);
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        });
+        end.saturating_sub(fit.count() as u64).max(self.base.index)
+    }
+
     /// The last position at or before `index` whose term is not above `term`: where two logs may begin to agree.
     /// Skips a whole term in one answer, so that finding the common prefix takes at most one probe per term. The very
     /// beginning if that lies before the base.
@@ -379,6 +391,20 @@ mod tests {
 
     fn terms(log: &Log) -> Vec<Term> {
         log.entries.iter().map(|entry| entry.term).collect()
+    }
+
+    #[test]
+    fn entries_are_weighed_from_their_end_back_to_the_base() {
+        // Each weighs 35 bytes.
+        let mut log = log(&[1, 1, 1, 1]);
+        log.commit_to(4);
+        log.take_committed();
+        assert_eq!(log.index_before_bytes(4, 69), 3);
+        assert_eq!(log.index_before_bytes(4, 70), 2);
+        assert_eq!(log.index_before_bytes(3, 70), 1);
+        assert_eq!(log.index_before_bytes(4, 0), 4);
+        log.compact(2);
+        assert_eq!(log.index_before_bytes(4, 1000), 2, "nothing is kept that is gone");
     }
 
     #[test]

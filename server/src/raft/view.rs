@@ -40,6 +40,11 @@ impl Core {
         self.log.base()
     }
 
+    /// The lowest index for which the entries of the log behind it, up to `end`, take no more than `bytes` in memory.
+    pub fn index_before_bytes(&self, end: Index, bytes: u64) -> Index {
+        self.log.index_before_bytes(end, bytes)
+    }
+
     /// The first entry of every run of entries of one term, behind the base.
     pub fn term_runs(&self) -> Vec<Position> {
         self.log.term_runs()

@@ -11,12 +11,12 @@ use proto::raft::state_service_server::StateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::server::NamedService;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::{NodeError, causes};
+use super::{NodeError, causes, connections};
 use crate::grpc::{Admins, KeyValues, States};
 use crate::node::{Driver, Handle};
 use crate::transport::PeerEndpoint;
@@ -36,6 +36,7 @@ const KEY_VALUES: &str = <KeyValueServiceServer<KeyValues> as NamedService>::NAM
 pub(super) struct Serving {
     pub(super) server: Server,
     pub(super) listener: TcpListener,
+    pub(super) connections_max: usize,
     pub(super) service: KeyValues,
     pub(super) admins: Admins,
     pub(super) states: States,
@@ -54,7 +55,7 @@ impl Serving {
         let reporting = tokio::spawn(health_reports.clone().report(self.leader_known));
         let router =
             router(self.server, self.service, self.admins, self.states, self.peers).add_service(health);
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let incoming = connections::incoming(self.listener, self.connections_max);
         let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, wait_until(closed)));
 
         let mut running = tokio::spawn(self.driver.run());

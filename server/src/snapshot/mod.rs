@@ -34,6 +34,12 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system gives no thread to write it. Nothing has changed.
+    #[error("cannot start a thread to write it; the limit on threads or memory may be reached")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
     /// A file is not what it was written as.
     #[error("{} is no usable snapshot", path.display())]
     Bad {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::frame::Lsn;
 use super::shape::Violation;
 use crate::raft::Index;
@@ -107,6 +109,12 @@ impl WalError {
     /// Whether a full disk was the reason.
     pub fn is_full(&self) -> bool {
         matches!(self, WalError::Full { .. })
+    }
+
+    /// Whether too many open files, of this process or of the system, were the reason: that passes.
+    pub(super) fn is_out_of_files(&self) -> bool {
+        let errno = |source: &io::Error| source.raw_os_error().map(Errno::from_raw);
+        matches!(self, WalError::Io { source, .. } if matches!(errno(source), Some(Errno::EMFILE | Errno::ENFILE)))
     }
 }
 

@@ -42,6 +42,7 @@ impl Preparer {
                 let segment = loop {
                     match Segment::prepare(&*disk, &dir, number, &options, 0) {
                         Err(error) if error.is_full() => told.set_full(true),
+                        Err(error) if error.is_out_of_files() => {}
                         outcome => break outcome,
                     }
                     // One segment is on order, so what may come now is the end only.
