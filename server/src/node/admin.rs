@@ -229,7 +229,14 @@ impl Driver {
         let now = core
             .configuration()
             .map(|(index, known)| (index, std::sync::Arc::clone(known)));
-        if self.configuration.as_ref().map(|known| known.0) == now.as_ref().map(|now| now.0) {
+        // Another leader's may have taken its place at the same index.
+        let is_known = match (&self.configuration, &now) {
+            (Some((known_at, known)), Some((now_at, now))) => {
+                known_at == now_at && std::sync::Arc::ptr_eq(known, now)
+            }
+            (known, now) => known.is_none() && now.is_none(),
+        };
+        if is_known {
             return;
         }
         let configuration = now.as_ref().map(|(_, known)| &**known);

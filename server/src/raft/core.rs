@@ -81,6 +81,8 @@ pub struct Core {
     pub(super) ticks_to_election: u32,
     /// Ticks since the start, as far as they matter to leases that were granted before it.
     pub(super) ticks_alive: u32,
+    /// For so many ticks more nobody else is helped to the office, whatever is heard meanwhile: a lease may rest on it.
+    pub(super) ticks_loyal: u32,
     /// The caller's clock, see [`Core::set_clock`].
     pub(super) now_ms: u64,
     /// Peers with a connection that this node dialled.
@@ -134,6 +136,7 @@ impl Core {
             ticks_quiet: 0,
             ticks_to_election: 0,
             ticks_alive: 0,
+            ticks_loyal: 0,
             now_ms: 0,
             connected: BTreeMap::new(),
             met: BTreeSet::new(),
@@ -175,6 +178,7 @@ impl Core {
     /// One unit of time passed.
     pub fn tick(&mut self) {
         self.ticks_alive = self.ticks_alive.saturating_add(1);
+        self.ticks_loyal = self.ticks_loyal.saturating_sub(1);
         self.ticks_disk_silent = match self.io_durable < self.io_issued {
             true => self.ticks_disk_silent + 1,
             false => 0,

@@ -82,7 +82,10 @@ impl Core {
             return self.answer_vote(from, request, granted);
         }
         let loyal = self.hears_a_leader() && !request.transfer;
-        if request.term < own_term || (request.term > own_term && loyal) {
+        // With leases it does not even matter whether the later term has been heard of before; a vote that was given stays.
+        let is_news =
+            request.term > own_term || self.config.lease_ms > 0 && self.hard_state.vote != Some(from);
+        if request.term < own_term || loyal && is_news {
             // A node whose leader is alive does not help to depose it (§4.2.3 of the thesis), unless that leader itself
             // has asked for it.
             return self.answer_vote(from, request, false);
@@ -116,9 +119,12 @@ impl Core {
     }
 
     /// Whether a leader was heard so recently that nobody else should be helped to the office. With leases, a node that
-    /// has just started may have heard one right before it stopped.
+    /// has just started may have heard one right before it stopped, and one that has heard of a later term since is no less
+    /// bound by what it told the leader of the earlier one.
     fn hears_a_leader(&self) -> bool {
-        if self.config.lease_ms > 0 && self.ticks_alive < self.config.election_ticks.start {
+        if self.config.lease_ms > 0
+            && (self.ticks_alive < self.config.election_ticks.start || self.ticks_loyal > 0)
+        {
             return true;
         }
         match self.role {

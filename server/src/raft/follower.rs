@@ -18,7 +18,8 @@ impl Core {
                 rejected: request.prev.index,
                 hint: self.log.last(),
             };
-            self.answer_append(from, Gate::HardState, result, read_seq);
+            // A round of an earlier office must not count in a later one of the same leader.
+            self.answer_append(from, Gate::HardState, result, 0);
             return Ok(());
         }
         let prev = request.prev;
@@ -52,14 +53,16 @@ impl Core {
     }
 
     pub(super) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat) -> Result<(), Violation> {
-        if self.follow(from, request.term)? {
+        let followed = self.follow(from, request.term)?;
+        if followed {
             // The leader has seen this node acknowledge that far, so it holds it.
             let commit = request.commit.min(self.log.last().index);
             self.log.commit_to(commit.max(self.log.commit()));
         }
         let response = HeartbeatResponse {
             term: self.hard_state.term,
-            read_seq: request.read_seq,
+            // A round of an earlier office must not count in a later one of the same leader.
+            read_seq: if followed { request.read_seq } else { 0 },
             unfit: self.is_unfit(),
         };
         self.send(Gate::HardState, from, Message::HeartbeatResponse(response));
@@ -80,6 +83,7 @@ impl Core {
         }
         self.become_follower(term, Some(from));
         self.restart_election_timer();
+        self.ticks_loyal = self.config.election_ticks.start;
         Ok(true)
     }
 

@@ -19,7 +19,7 @@ pub use incoming::{Incoming, IncomingError};
 
 use crate::disk::{Disk, DiskFile};
 use crate::kv::Frozen;
-use crate::raft::{Position, SnapshotMeta};
+use crate::raft::{Index, Position, SnapshotMeta};
 
 /// Why a snapshot could not be written, read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -172,18 +172,32 @@ impl SnapshotDir {
             .rename(unfinished, &path)
             .map_err(SnapshotError::disk("put in place", &path))?;
         self.sync()?;
-        for (position, older) in self.snapshots(&self.names()?) {
-            if position.index < meta.last.index {
-                self.remove(&older)?;
-            }
+        // It is there now, whatever becomes of those that it takes the place of: they are looked for again the next time.
+        if let Err(error) = self.remove_before(meta.last.index) {
+            tracing::warn!(
+                "cannot remove an older snapshot: {error}{}",
+                crate::run::causes(&error)
+            );
         }
-        self.sync()?;
         Ok(Stored {
             meta,
             id,
             bytes,
             path,
         })
+    }
+
+    /// Removes the snapshots that end before `index`. Somebody else may be at it as well.
+    fn remove_before(&self, index: Index) -> Result<(), SnapshotError> {
+        for (position, older) in self.snapshots(&self.names()?) {
+            if position.index < index {
+                match self.remove(&older) {
+                    Err(SnapshotError::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                    outcome => outcome?,
+                }
+            }
+        }
+        self.sync()
     }
 
     /// Opens a snapshot for sending. It can be read to its end even if a newer one takes its place meanwhile.

@@ -7,6 +7,7 @@ mod cluster;
 mod distrust;
 mod elections;
 mod membership;
+mod offices;
 mod paper;
 mod purity;
 mod random;

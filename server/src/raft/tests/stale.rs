@@ -163,7 +163,7 @@ fn a_leader_of_the_past_is_told_the_present_term() {
     cluster.request(1, 2, heartbeat);
     let answer = Message::HeartbeatResponse(HeartbeatResponse {
         term: 5,
-        read_seq: 9,
+        read_seq: 0,
         unfit: false,
     });
     assert!(answers(&mut cluster, 2, 1).contains(&answer));
