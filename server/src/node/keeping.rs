@@ -13,7 +13,7 @@ use super::admin::{AdminDone, Reply};
 use super::driver::Driver;
 use super::requests::Failure;
 use crate::kv::Store;
-use crate::raft::{Index, NodeId, Position, SnapshotMeta, Term};
+use crate::raft::{Index, NodeId, Position, RoleKind, SnapshotMeta, Term};
 use crate::snapshot::{SnapshotDir, SnapshotError, Stored};
 use crate::transport::{AbortOnDrop, LinkEvent, send_snapshot};
 
@@ -246,16 +246,24 @@ impl Driver {
     }
 
     /// Behind which index the log stays when a snapshot up to `last` is there: what followers that lag a little may want,
-    /// and what those will want who are being sent an earlier snapshot, each within a budget of bytes.
+    /// and what those want who are being sent an earlier snapshot or catch up from one, each within a budget of bytes.
     fn keep_from(&self, last: Index) -> Index {
         let core = &self.parts.core;
         let Limits { bytes, trailing, .. } = self.keeping.limits;
         let little = last
             .saturating_sub(trailing)
             .max(core.index_before_bytes(last, bytes / 4));
-        let sent = self.keeping.sending.values().map(|sending| sending.last).min();
-        let sent = sent.map(|sent| sent.max(core.index_before_bytes(core.last().index, 2 * bytes)));
-        sent.map_or(little, |sent| sent.min(little))
+        let leads = core.role() == RoleKind::Leader;
+        let connected = self
+            .links
+            .keys()
+            .filter(|_| leads)
+            .map(|peer| core.matched(*peer));
+        // Who needs what is gone already gets a snapshot anyway.
+        let catching_up = connected.filter(|matched| *matched >= core.base().index);
+        let sent = self.keeping.sending.values().map(|sending| sending.last);
+        let floor = core.index_before_bytes(core.last().index, 2 * bytes);
+        hold(little, sent.chain(catching_up), floor)
     }
 
     /// A peer lacks what only a snapshot holds.
@@ -362,6 +370,13 @@ impl Driver {
     }
 }
 
+/// Behind which index to keep the log: for all who want it, but nothing up to `floor` for those who want more than that.
+fn hold(little: Index, wanted: impl Iterator<Item = Index>, floor: Index) -> Index {
+    wanted
+        .min()
+        .map_or(little, |wanted| wanted.max(floor).min(little))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -378,6 +393,20 @@ mod tests {
             trailing: 1,
             rate: 0,
         }
+    }
+
+    #[test]
+    fn the_log_is_held_for_those_who_catch_up_within_its_budget() {
+        let held = |wanted: &[Index]| hold(900, wanted.iter().copied(), 300);
+        assert_eq!(held(&[]), 900);
+        assert_eq!(held(&[950, 990]), 900, "what is kept anyway is enough");
+        assert_eq!(held(&[950, 500]), 500);
+        assert_eq!(held(&[10]), 300, "not more than the budget");
+        assert_eq!(
+            hold(900, [10].into_iter(), 950),
+            900,
+            "and never less than without it"
+        );
     }
 
     #[test]
