@@ -93,6 +93,7 @@ impl Tombstones {
             tombstones.index_of.extend(value.zip(op.index));
         }
         tombstones.place_swapped_away();
+        tombstones.take_deletes_of_nothing_for_reads(register);
         let unmatched = tombstones.unmatched(register);
         if unmatched.len() > tombstones.unknown.len() {
             return None;
@@ -122,6 +123,32 @@ impl Tombstones {
             return None;
         }
         Some(action)
+    }
+
+    /// A store may keep nothing of a delete that found nothing: who reads later is told index 0, as if nobody had ever
+    /// deleted. Such deletes, before the first value of which the index is known, are taken for reads of the beginning. In
+    /// an order in which they fit as that, they change nothing.
+    fn take_deletes_of_nothing_for_reads(&mut self, register: &Register) {
+        let reads = || register.ops.iter().filter(|op| op.action == Action::Read(ABSENT));
+        if !reads().any(|op| op.index == Some(0) && op.end >= self.first_start) {
+            return;
+        }
+        let told: BTreeSet<u64> = reads().filter_map(|op| op.index).collect();
+        let values = self
+            .index_of
+            .iter()
+            .filter(|(value, _)| **value < register.values);
+        let first_value = values.map(|(_, index)| *index).min().unwrap_or(u64::MAX);
+        for (op, action) in register.ops.iter().zip(&mut self.actions) {
+            if let (Action::Write(ABSENT), Some(index)) = (op.action, op.index)
+                && !op.is_unknown()
+                && index < first_value
+                && !told.contains(&index)
+            {
+                self.deletes.remove(&position(index));
+                *action = Action::Read(ABSENT);
+            }
+        }
     }
 
     /// A value of which no answer told the index, but that a swap found: nothing came between, so for what was before
@@ -177,6 +204,7 @@ impl Tombstones {
         let mut ops = register.ops.clone();
         for (op, action) in ops.iter_mut().zip(&self.actions) {
             op.action = match *action {
+                Action::Read(ABSENT) if op.action == Action::Write(ABSENT) => Action::Read(ABSENT),
                 Action::Read(ABSENT) => Action::Read(self.seen_by_read(op)?),
                 Action::Swap(ABSENT, to) => Action::Swap(self.seen_by_swap(op, to), to),
                 other => other,
@@ -209,5 +237,46 @@ impl Tombstones {
         let index = op.index.or_else(|| self.index_of.get(&to).copied());
         let before = index.and_then(|index| self.deletes.range(..position(index)).next_back());
         before.map_or(ABSENT, |(_, value)| *value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::checker::zones;
+
+    fn register(ops: &[(Action, u64)]) -> Register {
+        let ops = ops.iter().zip(0..).map(|((action, index), time)| Op {
+            operation: time as usize,
+            action: *action,
+            start: 10 * time,
+            end: 10 * time + 5,
+            index: Some(*index),
+        });
+        Register {
+            ops: ops.collect(),
+            values: 3,
+            failed: HashMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_delete_that_found_nothing_and_left_nothing_needs_no_search() {
+        let clean = [
+            (Action::Write(ABSENT), 3),
+            (Action::Read(ABSENT), 0),
+            (Action::Write(1), 5),
+            (Action::Read(1), 5),
+            (Action::Write(ABSENT), 7),
+            (Action::Read(ABSENT), 7),
+        ];
+        assert!(zones::check(&name(&register(&clean)).unwrap()).is_ok());
+        // The same, but the last read is told that nobody ever wrote the key, although somebody had.
+        let mut stale = clean;
+        stale[4] = (Action::Write(2), 7);
+        stale[5] = (Action::Read(ABSENT), 0);
+        assert!(zones::check(&name(&register(&stale)).unwrap()).is_err());
     }
 }
