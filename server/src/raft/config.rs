@@ -26,8 +26,9 @@ pub struct Config {
     pub append_messages_max: usize,
     /// Weight of appends under way to one follower.
     pub window_bytes_max: usize,
-    /// Weight of accepted proposals that are not committed yet; above it proposals are refused.
-    pub uncommitted_bytes_max: usize,
+    /// Weight of accepted proposals that are not committed yet or not on the leader's own disk; above it proposals are
+    /// refused.
+    pub pending_bytes_max: usize,
     /// Answer reads within this many milliseconds after the send time of a heartbeat round that a quorum answered,
     /// without asking again; 0: never. Below the time between `election_ticks.start` ticks on the fastest clock of the
     /// cluster, which is that of one tick less. Not 0 on any node if it is not on all: a restarted node honours the leases
@@ -55,7 +56,7 @@ impl Config {
             append_bytes_max: 256 << 10,
             append_messages_max: 64,
             window_bytes_max: 4 << 20,
-            uncommitted_bytes_max: 64 << 20,
+            pending_bytes_max: 64 << 20,
             lease_ms: 0,
             loyal_ms: 150,
             promote_lag_max: 1000,

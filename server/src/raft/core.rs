@@ -49,8 +49,10 @@ pub(super) struct Leadership {
     /// no lease holds any more.
     pub(super) lease_forfeited: bool,
     pub(super) ticks_to_heartbeat: u32,
-    /// Weight of entries above the commit index.
-    pub(super) uncommitted_bytes: usize,
+    /// Weight of entries that are not committed, or not on this node's own disk: those wait in the queue of its log.
+    pub(super) pending_bytes: usize,
+    /// Entries up to here are not counted in it any more.
+    pub(super) settled: Index,
     /// The office is being handed over.
     pub(super) transfer: Option<Transfer>,
 }
@@ -283,11 +285,11 @@ impl Core {
             kind,
             payload,
         };
-        let bytes = leadership.uncommitted_bytes + weight(&entry);
-        if bytes > self.config.uncommitted_bytes_max && kind == EntryKind::Command {
+        let bytes = leadership.pending_bytes + weight(&entry);
+        if bytes > self.config.pending_bytes_max && kind == EntryKind::Command {
             return Err(Refused::Overloaded);
         }
-        leadership.uncommitted_bytes = bytes;
+        leadership.pending_bytes = bytes;
         let position = entry.position();
         self.log.push(entry);
         if kind == EntryKind::Configuration {
@@ -308,6 +310,7 @@ impl Core {
         }
         self.io_durable = self.io_durable.max(seq);
         self.log.io_done(seq);
+        self.settle_pending();
         match self.role {
             Role::Leader(_) => self.advance_commit(),
             Role::Candidate { .. } => self.count_own_vote(),

@@ -190,6 +190,7 @@ impl Core {
             .map(|peer| (*peer, Progress::unknown(last)))
             .collect();
         self.leader = Some(self.config.id);
+        let settled = self.log.durable().min(self.log.commit());
         self.role = Role::Leader(Leadership {
             progress,
             opened_at: last + 1,
@@ -199,7 +200,8 @@ impl Core {
             lease_from_ms: None,
             lease_forfeited: false,
             ticks_to_heartbeat: 0,
-            uncommitted_bytes: 0,
+            pending_bytes: self.log.range_weight(settled + 1, last),
+            settled,
             transfer: None,
         });
         self.log.push(Entry {

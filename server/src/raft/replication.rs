@@ -222,11 +222,27 @@ impl Core {
             return;
         }
         self.log.commit_to(index);
-        let freed: usize = self.log.range_weight(before + 1, index);
+        self.settle_pending();
+        self.after_commit();
+    }
+
+    /// Stops counting what is committed and on this node's own disk by now. The disks of the others may be faster.
+    pub(super) fn settle_pending(&mut self) {
         let Role::Leader(leadership) = &mut self.role else {
             return;
         };
-        leadership.uncommitted_bytes = leadership.uncommitted_bytes.saturating_sub(freed);
-        self.after_commit();
+        let (settled, base) = (self.log.durable().min(self.log.commit()), self.log.base().index);
+        if settled <= leadership.settled {
+            return;
+        }
+        // What a snapshot has taken the place of cannot be weighed any more, so count what is left.
+        leadership.pending_bytes = match leadership.settled < base {
+            true => self.log.range_weight(settled + 1, self.log.last().index),
+            false => {
+                let freed = self.log.range_weight(leadership.settled + 1, settled);
+                leadership.pending_bytes.saturating_sub(freed)
+            }
+        };
+        leadership.settled = settled;
     }
 }

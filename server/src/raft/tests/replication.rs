@@ -1,5 +1,7 @@
 //! Replication, commit and reads, situation by situation.
 
+use bytes::Bytes;
+
 use super::cluster::{Cluster, id};
 use crate::raft::{Message, Refused};
 
@@ -260,4 +262,33 @@ fn a_link_too_narrow_for_the_log_is_not_flooded_with_it() {
         cluster.run(400);
         assert_eq!(cluster.node(3).applied.len(), 101);
     }
+}
+
+#[test]
+fn a_leader_whose_own_disk_lags_behind_the_others_takes_no_more_than_its_queue_may_hold() {
+    let mut cluster = Cluster::adjusted(3, 5, |config| config.pending_bytes_max = 200);
+    assert!(cluster.elect(1));
+    let mut proposed = 0;
+    let refused = loop {
+        match cluster.node(1).core.propose(Bytes::from_static(&[7; 18])) {
+            Ok(_) => proposed += 1,
+            Err(refused) => break refused,
+        }
+        cluster.poll(id(1));
+        // Only the disks of the others do anything.
+        while !cluster.wire.is_empty() {
+            cluster.deliver(0);
+            (0..4).for_each(|_| cluster.sync_one(id(2)));
+            (0..4).for_each(|_| cluster.sync_one(id(3)));
+        }
+    };
+    assert_eq!(
+        (proposed, refused),
+        (4, Refused::Overloaded),
+        "each weighs 50 bytes"
+    );
+    let core = &cluster.node(1).core;
+    assert_eq!(core.commit(), core.last().index, "they are committed without it");
+    cluster.settle();
+    cluster.propose(1, "a");
 }
