@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use common::calls::hello;
 use common::{Cluster, Node, eventually, ports, timed};
 use proto::peer::peer_service_client::PeerServiceClient;
-use proto::peer::{Frame, Hello, SnapshotFrame, SnapshotOffer, StreamClass, snapshot_frame};
+use proto::peer::{Frame, SnapshotFrame, SnapshotOffer, snapshot_frame};
 use proto::raft::key_value_service_client::KeyValueServiceClient;
 use proto::raft::{GetClusterStatusRequest, PutRequest};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -225,15 +226,7 @@ async fn files_that_make_no_tls_are_refused_before_anything_is_touched() {
 
 /// What a node says to somebody who calls it as `name`: to a stream and to a snapshot.
 async fn claims(port: u16, tls: ClientTlsConfig, name: &str, store_id: u64) -> [Result<(), Status>; 2] {
-    let hello = Hello {
-        protocol_version: 3,
-        protocol_version_min: 3,
-        node_id: name.into(),
-        incarnation: 1,
-        class: StreamClass::Control.into(),
-        store_id,
-        ..Default::default()
-    };
+    let hello = hello(name, store_id);
     let mut client = PeerServiceClient::new(channel(port, Some(tls)));
     let frame = Frame {
         hello: Some(hello.clone()),

@@ -12,13 +12,14 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use common::calls::hello;
 use common::ports;
 use common::{Node, client, eventually, lone_node, outcome, timed};
 use nix::sys::signal::Signal;
 use proto::metadata;
 use proto::peer::message::Kind;
 use proto::peer::peer_service_client::PeerServiceClient;
-use proto::peer::{Frame, Heartbeat, Hello, StreamClass};
+use proto::peer::{Frame, Heartbeat, Hello};
 use proto::raft::{GetClusterStatusRequest, GetRequest, PutRequest};
 use tempfile::tempdir;
 use tokio_stream::StreamExt as _;
@@ -263,14 +264,9 @@ async fn a_node_survives_what_strangers_say_to_it() {
     let mut node = Node::start("node1", &dir.path().join("node1"), &flags(&line));
     let port = node.port().await;
     let hello = Hello {
-        protocol_version: 3,
-        protocol_version_min: 3,
-        node_id: "node2".into(),
         expected_node_id: "node1".into(),
         voters: 2,
-        incarnation: 1,
-        class: StreamClass::Control.into(),
-        store_id: 5,
+        ..hello("node2", 5)
     };
     assert_eq!(greet(port, None, None).await.code(), Code::InvalidArgument);
     for (wrong, told) in [

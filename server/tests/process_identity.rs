@@ -8,25 +8,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Cluster, Node, client, eventually, timed};
+use common::{Cluster, Node, client, timed};
 use proto::raft::{GetClusterStatusRequest, GetRequest};
 use tempfile::tempdir;
 
 const OTHER_STORE: &str = "node2 came back with another store";
-
-/// Waits until every running node has met all others, and so knows their stores.
-async fn all_have_met(cluster: &Cluster) {
-    eventually("everybody to have met everybody", async || {
-        for at in 0..cluster.nodes.len() {
-            let status = cluster.status(at).await.map_err(|status| status.to_string())?;
-            if !status.peers.iter().all(|peer| peer.connected) {
-                return Err(format!("{:?}", status.peers));
-            }
-        }
-        Ok(())
-    })
-    .await;
-}
 
 /// Starts another process under the name of `node2` of this cluster, on a port of its own.
 fn second_node2(cluster: &Cluster, data_dir: &Path) -> Node {
@@ -39,7 +25,7 @@ fn second_node2(cluster: &Cluster, data_dir: &Path) -> Node {
 #[tokio::test]
 async fn an_emptied_node_is_no_voter_and_the_log_says_why() {
     let mut cluster = Cluster::start(3).await;
-    all_have_met(&cluster).await;
+    cluster.all_have_met().await;
     cluster.kill(2);
     cluster.everybody().put("foo", "bar").await;
     // Only these two have it; of them, one loses everything.
@@ -89,7 +75,7 @@ async fn an_emptied_node_is_no_voter_and_the_log_says_why() {
 #[tokio::test]
 async fn a_second_process_with_a_name_that_is_taken_is_refused() {
     let mut cluster = Cluster::start(3).await;
-    all_have_met(&cluster).await;
+    cluster.all_have_met().await;
     let dir = tempdir().unwrap();
     let mut second = second_node2(&cluster, &dir.path().join("second"));
     let port = second.port().await;
@@ -118,7 +104,7 @@ async fn a_second_process_with_a_name_that_is_taken_is_refused() {
 #[tokio::test]
 async fn two_processes_with_copies_of_one_directory_are_reported() {
     let mut cluster = Cluster::start(3).await;
-    all_have_met(&cluster).await;
+    cluster.all_have_met().await;
     cluster.everybody().put("k", "v").await;
     cluster.converge().await;
     cluster.kill(1);
@@ -126,7 +112,7 @@ async fn two_processes_with_copies_of_one_directory_are_reported() {
     let copy = dir.path().join("copy");
     copy_dir(&cluster.data_dir(1), &copy);
     cluster.launch(1);
-    all_have_met(&cluster).await;
+    cluster.all_have_met().await;
     let second = second_node2(&cluster, &copy);
     cluster
         .node(0)

@@ -9,27 +9,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use common::{Cluster, Node, eventually, ports};
+use common::calls::hello;
+use common::{Cluster, Node, ports};
 use proto::peer::message::Kind;
 use proto::peer::peer_service_client::PeerServiceClient;
-use proto::peer::{
-    Frame, Heartbeat, Hello, Message, SnapshotFrame, SnapshotOffer, StreamClass, snapshot_frame,
-};
+use proto::peer::{Frame, Heartbeat, Hello, Message, SnapshotFrame, SnapshotOffer, snapshot_frame};
 use tempfile::tempdir;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Status, Streaming};
-
-fn hello(name: &str, store_id: u64) -> Hello {
-    Hello {
-        protocol_version: 3,
-        protocol_version_min: 3,
-        node_id: name.into(),
-        incarnation: 1,
-        class: StreamClass::Control.into(),
-        store_id,
-        ..Default::default()
-    }
-}
 
 fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
@@ -101,20 +88,6 @@ fn store_in(data_dir: &Path) -> u64 {
     u64::from_str_radix(text.split(' ').next().unwrap(), 16).unwrap()
 }
 
-/// Waits until every node has met all others, and so knows their stores.
-async fn all_have_met(cluster: &Cluster) {
-    eventually("everybody to have met everybody", async || {
-        for at in 0..cluster.nodes.len() {
-            let status = cluster.status(at).await.map_err(|status| status.to_string())?;
-            if !status.peers.iter().all(|peer| peer.connected) {
-                return Err(format!("{:?}", status.peers));
-            }
-        }
-        Ok(())
-    })
-    .await;
-}
-
 fn token_file(dir: &Path, token: &str) -> PathBuf {
     let file = dir.join(format!("{token}.token"));
     fs::write(&file, token).unwrap();
@@ -135,7 +108,7 @@ async fn a_stranger_learns_no_store_number() {
     assert_eq!(welcome.store_id, 0);
 
     let cluster = Cluster::start(3).await;
-    all_have_met(&cluster).await;
+    cluster.all_have_met().await;
     let known = store_in(&cluster.data_dir(1));
     let answers = exchange(cluster.ports[0], hello("node2", known ^ 1), Vec::new(), None).await;
     let status = answers.unwrap_err();
@@ -150,7 +123,7 @@ async fn a_stranger_learns_no_store_number() {
 #[tokio::test]
 async fn whoever_claims_the_leaders_term_is_shown_the_door_and_the_leader_stays() {
     let mut cluster = Cluster::start(3).await;
-    all_have_met(&cluster).await;
+    cluster.all_have_met().await;
     let leader = cluster.leader().await;
     let other = (leader + 1) % 3;
     let term = cluster.status(leader).await.unwrap().header.unwrap().term;
@@ -178,7 +151,7 @@ async fn nodes_with_a_token_replicate_and_take_nobody_for_a_node_who_does_not_br
     let mut cluster = Cluster::start_with(3, &["--admin-token-file", file.to_str().unwrap()]).await;
     cluster.everybody().put("k", "v").await;
     cluster.converge().await;
-    all_have_met(&cluster).await;
+    cluster.all_have_met().await;
     let port = cluster.ports[0];
     for (token, told) in [
         (None, "without the token"),

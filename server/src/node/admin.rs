@@ -1,5 +1,7 @@
 //! Changing the cluster: what was asked, until it is done.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::driver::Driver;
@@ -228,15 +230,12 @@ impl Driver {
         let core = &mut self.parts.core;
         let now = core
             .configuration()
-            .map(|(index, known)| (index, std::sync::Arc::clone(known)));
-        // Another leader's may have taken its place at the same index.
-        let is_known = match (&self.configuration, &now) {
-            (Some((known_at, known)), Some((now_at, now))) => {
-                known_at == now_at && std::sync::Arc::ptr_eq(known, now)
-            }
-            (known, now) => known.is_none() && now.is_none(),
+            .map(|(index, known)| (index, Arc::clone(known)));
+        // Not the index alone: another leader's may have taken its place there.
+        let identity = |found: &Option<(Index, Arc<Configuration>)>| {
+            found.as_ref().map(|(at, of)| (*at, Arc::as_ptr(of)))
         };
-        if is_known {
+        if identity(&self.configuration) == identity(&now) {
             return;
         }
         let configuration = now.as_ref().map(|(_, known)| &**known);

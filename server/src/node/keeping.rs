@@ -53,8 +53,9 @@ pub(crate) struct Keeping {
     limits: Limits,
     /// Bytes of the entries applied so far, by this process.
     applied_bytes: u64,
-    /// The same when the newest snapshot was taken, and when the one being taken was begun.
-    bytes_at: (u64, u64),
+    /// The same as of the newest snapshot, and as of the one being taken.
+    bytes_at_newest: u64,
+    bytes_at_taking: u64,
     /// Tells the node how sending ended.
     pub(crate) events: mpsc::Sender<LinkEvent>,
     taking: Option<oneshot::Receiver<Result<Stored, SnapshotError>>>,
@@ -78,7 +79,8 @@ impl Keeping {
             newest,
             limits,
             applied_bytes: 0,
-            bytes_at: (0, 0),
+            bytes_at_newest: 0,
+            bytes_at_taking: 0,
             events,
             taking: None,
             wanted: Vec::new(),
@@ -102,7 +104,7 @@ impl Keeping {
 
     /// Whether it is time for another one, so many entries behind the newest.
     fn is_due(&self, behind: u64) -> bool {
-        let bytes = self.applied_bytes - self.bytes_at.0;
+        let bytes = self.applied_bytes - self.bytes_at_newest;
         behind >= self.limits.entries.max(1) || bytes >= self.limits.bytes.max(1)
     }
 
@@ -127,7 +129,8 @@ impl Keeping {
             .for_each(|reply| drop(reply.send(Err(Failure::Vanished))));
     }
 
-    fn done(&mut self, outcome: &Result<Stored, SnapshotError>) {
+    /// Answers those who wanted a snapshot.
+    fn done(&mut self, outcome: Result<&Stored, &SnapshotError>) {
         let answer = match outcome {
             Ok(stored) => Ok(AdminDone::Snapshot {
                 last: stored.meta.last,
@@ -155,16 +158,13 @@ impl Driver {
         let behind = applied.saturating_sub(newest.index);
         if behind == 0 && !keeping.wanted.is_empty() && keeping.taking.is_none() {
             // There is nothing newer to write.
-            let stored = keeping.newest.clone().map(Ok);
-            let nothing = || {
-                Err(SnapshotError::Disk {
-                    action: "write a snapshot of nothing to",
-                    path: PathBuf::from("an empty store"),
-                    source: std::io::ErrorKind::NotFound.into(),
-                })
-            };
-            let outcome = stored.unwrap_or_else(nothing);
-            return keeping.done(&outcome);
+            let newest = keeping.newest.clone();
+            let outcome = newest.ok_or_else(|| SnapshotError::Disk {
+                action: "write a snapshot of nothing to",
+                path: PathBuf::from("an empty store"),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+            return keeping.done(outcome.as_ref());
         }
         let patient = keeping.not_before.is_some_and(|when| Instant::now() < when);
         let due = keeping.is_due(behind) && !patient;
@@ -193,15 +193,12 @@ impl Driver {
         match spawned {
             Ok(_) => {
                 keeping.taking = Some(taking);
-                keeping.bytes_at.1 = keeping.applied_bytes;
+                keeping.bytes_at_taking = keeping.applied_bytes;
             }
             Err(source) => {
                 // The copy went with the thread that there is not.
                 self.store.thaw();
-                let error = SnapshotError::Thread { source };
-                let outcome = Err(error);
-                keeping.done(&outcome);
-                outcome.map_or_else(|error| self.not_taken(&error), drop);
+                self.not_taken(&SnapshotError::Thread { source });
             }
         }
     }
@@ -216,9 +213,9 @@ impl Driver {
         self.keeping.taking = None;
         self.store.thaw();
         let Some(outcome) = outcome else { return };
-        self.keeping.done(&outcome);
         match outcome {
             Ok(stored) => {
+                self.keeping.done(Ok(&stored));
                 self.parts.counters.snapshots_taken.fetch_add(1, Relaxed);
                 tracing::info!(
                     index = stored.meta.last.index,
@@ -226,7 +223,7 @@ impl Driver {
                     "snapshot taken"
                 );
                 self.keeping.not_before = None;
-                self.keeping.bytes_at.0 = self.keeping.bytes_at.1;
+                self.keeping.bytes_at_newest = self.keeping.bytes_at_taking;
                 // A later one may have arrived from the leader meanwhile.
                 if stored.meta.last.index > self.keeping.newest().index {
                     let last = stored.meta.last;
@@ -240,6 +237,7 @@ impl Driver {
     }
 
     fn not_taken(&mut self, error: &SnapshotError) {
+        self.keeping.done(Err(error));
         self.parts.counters.snapshots_failed.fetch_add(1, Relaxed);
         self.keeping.not_before = Some(Instant::now() + RETRY_AFTER);
         tracing::warn!("cannot take a snapshot: {error}{}", crate::run::causes(error));
@@ -346,7 +344,8 @@ impl Driver {
         match self.parts.core.install(peer, term, stored.meta.clone()) {
             Ok(true) => {}
             Ok(false) => {
-                // The log had it all by then. Its file has taken the place of the one before.
+                // The log had it all by then, or its sender's term has passed. What it holds is committed all the same, and
+                // its file has taken the place of the one before.
                 if last.index > self.keeping.newest().index {
                     self.keeping.newest = Some(stored);
                 }
@@ -361,7 +360,8 @@ impl Driver {
         let _ = std::thread::Builder::new()
             .name("drop-state".to_owned())
             .spawn(move || drop(replaced));
-        self.keeping.bytes_at = (self.keeping.applied_bytes, self.keeping.applied_bytes);
+        self.keeping.bytes_at_newest = self.keeping.applied_bytes;
+        self.keeping.bytes_at_taking = self.keeping.applied_bytes;
         // What waited for entries that the snapshot holds will never see them.
         self.writes.lose_up_to(last.index, self.parts.core.term());
         self.keeping.newest = Some(stored);

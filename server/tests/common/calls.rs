@@ -1,5 +1,6 @@
 //! Requests as tests put them together, and what comes back on a batch.
 
+use proto::peer::{Hello, StreamClass};
 use proto::raft::{
     BatchGet, BatchPut, BatchResponse, GetClusterStatusRequest, OpenSessionRequest, Operation,
     OperationResult, PutRequest, operation,
@@ -7,6 +8,19 @@ use proto::raft::{
 use tonic::Streaming;
 
 use super::{Client, Node, client, eventually, leads, lone_node, timed};
+
+/// How a node of the present protocol greets another on its control stream.
+pub(crate) fn hello(name: &str, store_id: u64) -> Hello {
+    Hello {
+        protocol_version: 3,
+        protocol_version_min: 3,
+        node_id: name.into(),
+        incarnation: 1,
+        class: StreamClass::Control.into(),
+        store_id,
+        ..Default::default()
+    }
+}
 
 pub(crate) fn put(key: &str, value: &str) -> PutRequest {
     PutRequest {

@@ -307,6 +307,20 @@ impl Cluster {
         .await
     }
 
+    /// Waits until every running node has met all others, and so knows their stores.
+    pub(crate) async fn all_have_met(&self) {
+        eventually("everybody to have met everybody", async || {
+            for at in 0..self.nodes.len() {
+                let status = self.status(at).await.map_err(|status| status.to_string())?;
+                if !status.peers.iter().all(|peer| peer.connected) {
+                    return Err(format!("{:?}", status.peers));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
     /// Waits until all nodes have applied the same index and compares their digests there.
     pub(crate) async fn converge(&self) {
         eventually("equal applied indexes on all nodes", async || {

@@ -1,7 +1,7 @@
 //! Reads on followers and by lease (§6.4 of Ongaro's thesis).
 
 use super::cluster::{Cluster, id};
-use crate::raft::{Config, Message, Refused};
+use crate::raft::{Message, Refused};
 
 fn three() -> Cluster {
     let mut cluster = Cluster::new(3, 11);
@@ -10,8 +10,20 @@ fn three() -> Cluster {
     cluster
 }
 
-fn leased(config: &mut Config) {
-    config.lease_ms = 100;
+/// Node 1 leads, and nobody waits any more because it has just started.
+fn three_with_leases() -> Cluster {
+    let mut cluster = Cluster::adjusted(3, 11, |config| config.lease_ms = 100);
+    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
+    assert!(cluster.elect(1));
+    cluster
+}
+
+/// The same with rounds that everybody answered at 1000 ms.
+fn three_with_a_lease() -> Cluster {
+    let mut cluster = three_with_leases();
+    cluster.node(1).core.set_clock(1000);
+    cluster.run(3);
+    cluster
 }
 
 #[test]
@@ -124,11 +136,7 @@ fn a_leader_that_resigns_refuses_the_reads_of_followers_that_wait() {
 
 #[test]
 fn a_lease_begins_when_the_round_was_sent_and_ends_before_anybody_else_could_be_elected() {
-    let mut cluster = Cluster::adjusted(3, 11, leased);
-    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
-    assert!(cluster.elect(1));
-    cluster.node(1).core.set_clock(1000);
-    cluster.run(3);
+    let mut cluster = three_with_a_lease();
     cluster.node(1).core.set_clock(1050);
     assert!(cluster.node(1).core.lease_read().is_some());
     cluster.node(1).core.set_clock(1099);
@@ -142,11 +150,7 @@ fn a_lease_begins_when_the_round_was_sent_and_ends_before_anybody_else_could_be_
 
 #[test]
 fn without_answers_there_is_no_lease() {
-    let mut cluster = Cluster::adjusted(3, 11, leased);
-    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
-    assert!(cluster.elect(1));
-    cluster.node(1).core.set_clock(1000);
-    cluster.run(3);
+    let mut cluster = three_with_a_lease();
     cluster.node(1).core.set_clock(1090);
     (0..3).for_each(|_| cluster.tick(id(1)));
     // Nothing arrives, and no connection breaks.
@@ -167,11 +171,7 @@ fn without_answers_there_is_no_lease() {
 
 #[test]
 fn there_is_no_lease_while_a_voter_is_loyal_for_a_shorter_time_or_does_not_say() {
-    let mut cluster = Cluster::adjusted(3, 11, leased);
-    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
-    assert!(cluster.elect(1));
-    cluster.node(1).core.set_clock(1000);
-    cluster.run(3);
+    let mut cluster = three_with_a_lease();
     let mut holds_with = |loyal_ms| {
         let core = &mut cluster.node(1).core;
         core.set_loyalty(id(3), loyal_ms);
@@ -187,11 +187,7 @@ fn there_is_no_lease_while_a_voter_is_loyal_for_a_shorter_time_or_does_not_say()
 
 #[test]
 fn what_a_peer_answered_before_its_connection_broke_prolongs_no_lease() {
-    let mut cluster = Cluster::adjusted(3, 11, leased);
-    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
-    assert!(cluster.elect(1));
-    cluster.node(1).core.set_clock(1000);
-    cluster.run(3);
+    let mut cluster = three_with_a_lease();
     assert!(cluster.node(1).core.lease_read().is_some());
     cluster.disconnect(id(1), id(3));
     assert!(cluster.node(1).core.lease_read().is_none());
@@ -204,11 +200,7 @@ fn what_a_peer_answered_before_its_connection_broke_prolongs_no_lease() {
 
 #[test]
 fn handing_the_office_over_ends_the_lease_at_once() {
-    let mut cluster = Cluster::adjusted(3, 11, leased);
-    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
-    assert!(cluster.elect(1));
-    cluster.node(1).core.set_clock(1000);
-    cluster.run(3);
+    let mut cluster = three_with_a_lease();
     assert!(cluster.node(1).core.lease_read().is_some());
     cluster.node(1).core.transfer(Some(id(2))).unwrap();
     assert!(cluster.node(1).core.lease_read().is_none());
@@ -216,11 +208,7 @@ fn handing_the_office_over_ends_the_lease_at_once() {
 
 #[test]
 fn a_transfer_that_failed_ends_leases_for_the_rest_of_the_term() {
-    let mut cluster = Cluster::adjusted(3, 11, leased);
-    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
-    assert!(cluster.elect(1));
-    cluster.node(1).core.set_clock(1000);
-    cluster.run(3);
+    let mut cluster = three_with_a_lease();
     cluster.node(1).core.transfer(Some(id(2))).unwrap();
     cluster.poll(id(1));
     // The request to take over is delayed for longer than the transfer lasts.
@@ -247,9 +235,7 @@ fn a_transfer_that_failed_ends_leases_for_the_rest_of_the_term() {
 
 #[test]
 fn with_leases_a_restarted_node_honours_what_it_may_have_granted() {
-    let mut cluster = Cluster::adjusted(3, 11, leased);
-    (0..15).for_each(|_| (1..=3).for_each(|node| cluster.tick(id(node))));
-    assert!(cluster.elect(1));
+    let mut cluster = three_with_leases();
     cluster.run(3);
     cluster.isolate(id(1));
     cluster.crash(id(3));
