@@ -89,7 +89,9 @@ impl Latencies {
             p90: self.percentile(900, total),
             p99: self.percentile(990, total),
             p999: self.percentile(999, total),
+            p9999: None,
             max: complete.then_some(self.max),
+            confidence: None,
         }
     }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hdrhistogram::Histogram;
-use reports::record::{Counts, Function, Interval, Measure, Nanos, OperationLoad, Percentiles};
+use reports::record::{Counts, Function, Interval, Measure, Nanos, Operation, OperationLoad, Percentiles};
 
 use crate::percentiles::{Latencies, growing, record};
 use crate::scribe::IntervalHistograms;
@@ -128,7 +128,7 @@ pub struct Totals {
     /// How they ended.
     pub counts: Counts,
     /// By operation.
-    pub operations: BTreeMap<Function, OperationLoad>,
+    pub operations: BTreeMap<Operation, OperationLoad>,
     /// Slices of the run.
     pub intervals: Vec<Interval>,
     /// Histograms of intervals not handed out before.
@@ -268,7 +268,7 @@ impl Recorder {
         let operations = self
             .functions
             .into_iter()
-            .map(|(function, books)| (function, books.add_up(open_loop)));
+            .map(|(function, books)| (Operation::from(function), books.add_up(open_loop)));
         Totals {
             planned: self.planned,
             counts: self.counts,
@@ -354,6 +354,7 @@ impl FunctionBooks {
             service: (self.counts.ok > 0).then(|| self.service.percentiles()),
             scheduled: open_loop.then_some(scheduled),
             errors: self.errors,
+            ..OperationLoad::default()
         }
     }
 }
@@ -421,8 +422,8 @@ mod tests {
         assert_eq!(totals.planned, 4000);
         assert_eq!(totals.counts.total(), 4000);
         assert_eq!(totals.counts.unsent, 40);
-        assert_eq!(totals.operations[&Function::Write].counts, totals.counts);
-        assert_eq!(totals.operations[&Function::Write].errors["no answer"], 1960);
+        assert_eq!(totals.operations[&Operation::Put].counts, totals.counts);
+        assert_eq!(totals.operations[&Operation::Put].errors["no answer"], 1960);
         let sum = totals
             .intervals
             .iter()
@@ -455,7 +456,7 @@ mod tests {
             books.ended(&ended(at, first, free, Class::Ok));
         }
         let totals = books.finish(10 * S, 10 * S);
-        let write = &totals.operations[&Function::Write];
+        let write = &totals.operations[&Operation::Put];
         let (response, service) = (write.response.clone().unwrap(), write.service.clone().unwrap());
         assert!(service.p99.unwrap() <= MS, "{service:?}");
         assert!(response.p99.unwrap() >= 1_300 * MS, "{response:?}");
@@ -494,7 +495,7 @@ mod tests {
         books.planned(5, 0);
         books.ended(&ended(5, 5, 10, Class::Ok));
         let totals = books.finish(S, S);
-        let write = &totals.operations[&Function::Write];
+        let write = &totals.operations[&Operation::Put];
         assert!(write.response.is_none() && write.scheduled.is_none() && write.service.is_some());
     }
 

@@ -212,6 +212,7 @@ fn measure_name(measure: Measure) -> &'static str {
     match measure {
         Measure::Response => "response",
         Measure::Service => "service",
+        Measure::Attempt => "attempt",
         Measure::Lag => "lag",
     }
 }

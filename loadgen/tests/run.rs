@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::runs::*;
 use common::*;
 use loadgen::{Arrivals, Mix, Outputs, RunClock};
-use reports::record::{Event, EventKind, Function, LoadVerdict, LoopKind, Value};
+use reports::record::{Event, EventKind, Function, LoadVerdict, LoopKind, Operation, Value};
 
 #[tokio::test]
 async fn a_quiet_run_is_complete_and_names_its_conditions() {
@@ -80,7 +80,7 @@ async fn trouble_of_every_kind_is_accounted_for() {
         load.counts
     );
     assert!(load.retries > 0);
-    let reads = &load.operations[&Function::Read];
+    let reads = &load.operations[&Operation::Get];
     assert_eq!(reads.counts.unknown, 0, "a read without an answer has failed");
     let texts: BTreeSet<_> = load
         .operations
@@ -131,7 +131,7 @@ async fn a_stall_that_the_service_time_hides_shows_in_the_response_time() {
         "{:?}",
         outcome.load.verdict
     );
-    for operation in [Function::Read, Function::Write] {
+    for operation in [Operation::Get, Operation::Put] {
         let operation = &outcome.load.operations[&operation];
         let response = operation.response.as_ref().unwrap().p90.unwrap();
         let service = operation.service.as_ref().unwrap().p90.unwrap();
@@ -303,7 +303,7 @@ async fn a_value_of_another_key_is_an_integrity_error_and_stays_in_the_history()
     config.workload.mix = Mix::new([(Function::Write, 1), (Function::Read, 1)]).unwrap();
     let outcome = run(&stub, config).await;
     check_books(&outcome);
-    let reads = outcome.load.operations[&Function::Read].counts.ok;
+    let reads = outcome.load.operations[&Operation::Get].counts.ok;
     assert!(reads > 0);
     assert_eq!(outcome.load.integrity_errors, reads);
     let read = |event: &&Event| event.f == Function::Read && event.kind == EventKind::Ok;

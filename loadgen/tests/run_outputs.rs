@@ -19,7 +19,7 @@ use loadgen::{
     Arrivals, Client, ClientOptions, HistoryTarget, LoadConfig, LoadError, Outputs, RunClock, WorkloadConfig,
     final_reads,
 };
-use reports::record::{EventKind, Function, Value};
+use reports::record::{EventKind, Function, Operation, Value};
 
 /// Collects what is written.
 #[derive(Clone, Default)]
@@ -89,7 +89,7 @@ async fn the_histogram_log_holds_every_ok_operation_once_for_each_measure() {
     }
     assert_eq!(
         by_tag["response.write"],
-        outcome.load.operations[&Function::Write].counts.ok
+        outcome.load.operations[&Operation::Put].counts.ok
     );
 }
 

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::format;
-use crate::record::{CheckStatus, FaultWindow, Function, Measure, OperationLoad, Percentiles, Run, RunKind};
+use crate::record::{CheckStatus, FaultWindow, Measure, Operation, OperationLoad, Percentiles, Run, RunKind};
 use crate::view::{self, Traffic};
 
 /// Version of [`summary_json`]; fields are added without raising it.
@@ -128,12 +128,12 @@ fn load_line(t: &Traffic<'_>) -> String {
     text
 }
 
-fn operation_line(f: Function, operation: &OperationLoad, measure: Measure) -> String {
+fn operation_line(f: Operation, operation: &OperationLoad, measure: Measure) -> String {
     let (name, percentiles) = match measure {
         Measure::Response => ("response", &operation.response),
         _ => ("service", &operation.service),
     };
-    let mut text = format!("  {:<7}", format::function(f));
+    let mut text = format!("  {f:<7}");
     let Some(p) = percentiles.as_ref().filter(|p| p.count > 0) else {
         return format!("{text}{name} time: no operation ended ok");
     };
@@ -214,7 +214,7 @@ fn load_json(run: &Run, t: &Traffic<'_>) -> Value {
         "counts": t.counts,
         "integrity_errors": run.load.as_ref().map(|l| l.integrity_errors),
         "longest_write_gap": t.longest_write_gap.map(|(length, began)| json!({ "length": length, "began": began })),
-        "operations": t.operations.iter().map(|(f, o)| (format::function(*f).to_owned(), json!({
+        "operations": t.operations.iter().map(|(f, o)| (f.to_string(), json!({
             "counts": o.counts,
             "response": o.response.as_ref().map(percentiles_json),
             "service": o.service.as_ref().map(percentiles_json),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::format;
 use crate::record::{
-    CheckStatus, Counts, FaultWindow, Function, Interval, LoadVerdict, LoopKind, Measure, Nanos, NodeSample,
+    CheckStatus, Counts, FaultWindow, Interval, LoadVerdict, LoopKind, Measure, Nanos, NodeSample, Operation,
     OperationLoad, Outcome, Percentiles, Role, Run,
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Traffic<'a> {
     /// Absent where nothing is known of a plan.
     pub(crate) planned: Option<u64>,
     pub(crate) rate: Option<f64>,
-    pub(crate) operations: &'a BTreeMap<Function, OperationLoad>,
+    pub(crate) operations: &'a BTreeMap<Operation, OperationLoad>,
     pub(crate) intervals: &'a [Interval],
     /// What the latencies of the intervals measure.
     pub(crate) measure: Measure,
@@ -89,7 +89,7 @@ impl<'a> Traffic<'a> {
     }
 
     /// The operation with the most traffic, and its latencies.
-    pub(crate) fn main_operation(&self) -> Option<(Function, &'a Percentiles)> {
+    pub(crate) fn main_operation(&self) -> Option<(Operation, &'a Percentiles)> {
         let (f, operation) = self.operations.iter().max_by_key(|(_, o)| o.counts.total())?;
         let percentiles = match self.measure {
             Measure::Response => operation.response.as_ref(),
@@ -141,6 +141,10 @@ pub(crate) fn headline(run: &Run) -> Headline {
                 "Generator-bound",
                 format!("The generator, not the store, was the limit: {why}"),
             ),
+            LoadVerdict::Noisy(why) => {
+                (Tone::Warning, "Noisy", format!("A repetition may not agree with these numbers: {why}"))
+            }
+            LoadVerdict::Unsteady(why) => (Tone::Warning, "Unsteady", format!("The load never settled: {why}")),
             LoadVerdict::TooThin(why) => (Tone::Warning, "Too thin", format!("Too little to say anything: {why}")),
         },
         None => (
@@ -217,6 +221,8 @@ fn load_notes(run: &Run) -> Vec<String> {
                     "Latency and throughput are the generator's, not the store's: {why}"
                 ));
             }
+            LoadVerdict::Noisy(why) => notes.push(format!("Speed was measured through noise: {why}")),
+            LoadVerdict::Unsteady(why) => notes.push(format!("The load never settled: {why}")),
             LoadVerdict::TooThin(why) => {
                 notes.push(format!("Too little load to say anything about speed: {why}"))
             }
@@ -404,7 +410,7 @@ fn traffic_numbers(t: &Traffic<'_>) -> Vec<KeyNumber> {
             numbers.extend(value.map(|value| KeyNumber {
                 name,
                 value: format::duration(value),
-                detail: format!("{kind} time, {}", format::function(f)),
+                detail: format!("{kind} time, {}", f),
             }));
         }
     }

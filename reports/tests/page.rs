@@ -187,7 +187,7 @@ fn hostile_text_stays_text() {
     m.configuration = serde_json::json!({ evil: evil });
     let load = run.load.as_mut().unwrap();
     load.verdict = LoadVerdict::GeneratorBound(e());
-    load.operations.get_mut(&Function::Read).unwrap().errors = BTreeMap::from([(e(), 3)]);
+    load.operations.get_mut(&Operation::Get).unwrap().errors = BTreeMap::from([(e(), 3)]);
     let timeline = run.timeline.as_mut().unwrap();
     timeline.phases[0].name = e();
     timeline.samples.push(NodeSample {

@@ -72,15 +72,15 @@ fn load() -> Load {
         },
         response: Some(percentiles.clone()),
         service: Some(percentiles.clone()),
-        scheduled: None,
         errors: BTreeMap::from([("unavailable".to_owned(), 2)]),
+        ..OperationLoad::default()
     };
     Load {
         kind: LoopKind::Poisson,
         rate: Some(400.0),
         planned: 10,
         counts: operation.counts,
-        operations: BTreeMap::from([(Function::Write, operation.clone()), (Function::Cas, operation)]),
+        operations: BTreeMap::from([(Operation::Put, operation.clone()), (Operation::Cas, operation)]),
         intervals: vec![Interval {
             start: 0,
             end: 1_000_000_000,
@@ -93,7 +93,7 @@ fn load() -> Load {
         retries: 2,
         client_cpu: Some(3),
         longest_write_gap: Some((4, 5)),
-        integrity_errors: 0,
+        ..Load::default()
     }
 }
 

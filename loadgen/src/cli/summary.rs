@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::CommandError;
 use crate::run::LoadOutcome;
-use crate::scribe::function_name;
 
 /// Error texts shown for an operation.
 const ERRORS_MAX: usize = 5;
@@ -21,7 +20,7 @@ pub(super) fn text(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option
     for (function, operation) in &load.operations {
         let mut errors: Vec<_> = operation.errors.iter().collect();
         errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let name = function_name(*function);
+        let name = function.as_str();
         lines.extend(
             errors
                 .iter()
@@ -62,7 +61,7 @@ fn scheduled(load: &Load) -> Option<String> {
                 None if p.count >= 1000 => "never (too many did not end ok)".into(),
                 None => format!("n/a (1000 operations needed, {} planned)", p.count),
             };
-            Some(format!("{} {p99}", function_name(*function)))
+            Some(format!("{} {p99}", function.as_str()))
         })
         .collect();
     (!parts.is_empty()).then(|| format!("  p99 of all planned, ok or not: {}", parts.join(", ")))

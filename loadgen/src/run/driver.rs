@@ -508,6 +508,7 @@ impl Driver {
                 .writes()
                 .then_some(totals.longest_write_gap),
             integrity_errors: totals.integrity_errors,
+            ..Load::default()
         };
         Ok(LoadOutcome {
             load,

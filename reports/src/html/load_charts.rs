@@ -91,7 +91,9 @@ fn join(a: &Slot, b: &Slot) -> Slot {
             p90: x.p90.max(y.p90),
             p99: x.p99.max(y.p99),
             p999: x.p999.max(y.p999),
+            p9999: x.p9999.max(y.p9999),
             max: x.max.max(y.max),
+            confidence: None,
         },
     }
 }
@@ -287,6 +289,7 @@ fn measure(measure: Measure) -> (&'static str, &'static str) {
             "were planned to start",
         ),
         Measure::Service => ("Service time, from the first attempt to the outcome,", "started"),
+        Measure::Attempt => ("Time of single attempts, from sending to answer,", "were sent"),
         Measure::Lag => (
             "Lag, from the planned start to the first attempt,",
             "were planned to start",

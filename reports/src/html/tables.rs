@@ -181,7 +181,7 @@ pub(super) fn percentiles(traffic: &Traffic<'_>) -> Markup {
                     @for (f, operation) in traffic.operations {
                         @for (n, (measure, percentiles)) in measures(operation).into_iter().enumerate() {
                             tr.first[n == 0] {
-                                th scope="row" { @if n == 0 { (format::function(*f)) } }
+                                th scope="row" { @if n == 0 { (f.as_str()) } }
                                 td.text { (measure) }
                                 (percentile_cells(percentiles, (measure == OF_SCHEDULED).then_some(&operation.counts)))
                             }
@@ -202,7 +202,7 @@ pub(super) fn percentiles(traffic: &Traffic<'_>) -> Markup {
                     Text("operation"), Number("all"), Number("ok"), Number("failed"), Number("unknown"), Number("unsent"),
                 ]))
                 tbody {
-                    @for (f, operation) in traffic.operations { (count_row(format::function(*f), &operation.counts)) }
+                    @for (f, operation) in traffic.operations { (count_row(f.as_str(), &operation.counts)) }
                     @if traffic.operations.len() > 1 { (count_row("all", &traffic.counts)) }
                 }
             } }
@@ -265,7 +265,7 @@ pub(super) fn errors(traffic: &Traffic<'_>) -> Option<Markup> {
             operation
                 .errors
                 .iter()
-                .map(|(text, n)| (*n, format::function(*f), text.as_str())),
+                .map(|(text, n)| (*n, f.as_str(), text.as_str())),
         );
     }
     if rows.is_empty() {

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Counts, Event, EventKind, Function, Interval, Nanos, OperationLoad, Percentiles, RecordError};
+use super::{
+    Counts, Event, EventKind, Function, Interval, Nanos, Operation, OperationLoad, Percentiles, RecordError,
+};
 use super::{HistoryReader, TornLine};
 
 /// A percentile needs this many values beyond it.
@@ -27,7 +29,7 @@ pub struct HistoryDigest {
     /// How the operations ended; one still open at the end of the history is unknown.
     pub counts: Counts,
     /// By operation; with service times only.
-    pub operations: BTreeMap<Function, OperationLoad>,
+    pub operations: BTreeMap<Operation, OperationLoad>,
     /// Counted by completion time; latencies are service times, by start.
     pub intervals: Vec<Interval>,
     /// Longest time without any acknowledged write, and when it began; absent where nothing was ever written.
@@ -132,13 +134,12 @@ impl Collector {
                     .filter(|e| e.kind == EventKind::Ok)
                     .map(|e| e.end.saturating_sub(e.start));
                 operations.insert(
-                    function,
+                    Operation::from(function),
                     OperationLoad {
                         counts: of_it().fold(Counts::default(), |counts, e| add(counts, e.kind)),
-                        response: None,
                         service: Some(percentiles(latencies.collect())),
-                        scheduled: None,
                         errors: self.errors.remove(&function).unwrap_or_default(),
+                        ..OperationLoad::default()
                     },
                 );
             }
@@ -216,7 +217,9 @@ fn percentiles(mut values: Vec<Nanos>) -> Percentiles {
         p90: at(0.9),
         p99: at(0.99),
         p999: at(0.999),
+        p9999: at(0.9999),
         max: values.last().copied(),
+        confidence: None,
     }
 }
 
@@ -297,7 +300,7 @@ mod tests {
         // The last event falls on a boundary and belongs to the interval before it.
         assert_eq!(digest.intervals.len(), 3);
         assert_eq!(digest.longest_write_gap, Some((2_999_999_900, 100)));
-        let service = digest.operations[&Function::Write].service.clone().unwrap();
+        let service = digest.operations[&Operation::Put].service.clone().unwrap();
         assert_eq!((service.count, service.max, service.p50), (1, Some(100), None));
     }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Function, Nanos};
+use super::{Nanos, Operation, OutcomeKind};
 
-/// The load side of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The load side of a run. The default is a load in which nothing happened.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// Open or closed loop.
     pub kind: LoopKind,
@@ -18,7 +18,13 @@ pub struct Load {
     /// How every operation ended.
     pub counts: Counts,
     /// By operation.
-    pub operations: BTreeMap<Function, OperationLoad>,
+    pub operations: BTreeMap<Operation, OperationLoad>,
+    /// All operations together.
+    #[serde(default)]
+    pub total: Option<OperationLoad>,
+    /// How late operations were started, and why; absent in a closed loop.
+    #[serde(default)]
+    pub lag: Option<Lag>,
     /// Consecutive intervals covering the run, counted by completion time; latencies by planned start.
     pub intervals: Vec<Interval>,
     /// Whether these numbers can be trusted.
@@ -27,16 +33,32 @@ pub struct Load {
     pub redirects: u64,
     /// Attempts beyond the first of an operation, for any other reason.
     pub retries: u64,
+    /// Requests sent, first ones, redirects and retries together.
+    #[serde(default)]
+    pub attempts: u64,
+    /// What each endpoint was asked and answered, in the order given.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointLoad>,
+    /// What was answered in each term that the answers named, in their order.
+    #[serde(default)]
+    pub terms: Vec<TermLoad>,
+    /// Named stretches of the plan: the stages of a staged plan, else one called `steady`.
+    #[serde(default)]
+    pub phases: Vec<LoadPhase>,
     /// CPU time of the generator's own process, nanoseconds.
     pub client_cpu: Option<Nanos>,
     /// Longest time without any acknowledged write, and when it began.
     pub longest_write_gap: Option<(Nanos, Nanos)>,
+    /// How much of that gap the generator itself spent waiting between attempts with nothing else out: the store may have
+    /// been ready earlier.
+    #[serde(default)]
+    pub own_backoff_in_gap: Option<Nanos>,
     /// Reads that returned a value nobody can have written there (checked against the value's own text).
     pub integrity_errors: u64,
 }
 
 /// Who decides when the next operation starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoopKind {
     /// A plan with equal gaps.
@@ -44,6 +66,7 @@ pub enum LoopKind {
     /// A plan with exponential gaps.
     Poisson,
     /// The previous answer. There is no planned start, and so no response time.
+    #[default]
     Closed,
 }
 
@@ -72,7 +95,7 @@ impl Counts {
 }
 
 /// One kind of operation over the whole run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OperationLoad {
     /// How they ended.
     pub counts: Counts,
@@ -80,14 +103,89 @@ pub struct OperationLoad {
     pub response: Option<Percentiles>,
     /// From first attempt to final outcome, of `ok` operations.
     pub service: Option<Percentiles>,
+    /// Of single attempts that were answered, from the sending of each. The only latency that does not depend on the
+    /// policy of retries.
+    #[serde(default)]
+    pub attempt: Option<Percentiles>,
     /// From planned start, of all operations, where whatever is not `ok` counts as infinitely slow: a percentile
     /// that falls among those is absent. Absent altogether in a closed loop.
     pub scheduled: Option<Percentiles>,
     /// Error text and how often.
     pub errors: BTreeMap<String, u64>,
+    /// Every way in which operations ended, with its latency: from the planned start, in a closed loop from the first
+    /// attempt. What never left or never ended has its age.
+    #[serde(default)]
+    pub outcomes: BTreeMap<OutcomeKind, OutcomeLoad>,
 }
 
-/// What a latency is measured from; the tags in `latency.hlog` are `<measure>.<operation>`.
+/// Operations that ended in one way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutcomeLoad {
+    /// How many.
+    pub count: u64,
+    /// How long they took to end so.
+    pub latency: Percentiles,
+}
+
+/// How late operations were started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// From the planned start to the first attempt, of all operations that were started.
+    pub total: Percentiles,
+    /// From the planned start until the generator noticed that it was due: its own fault.
+    pub pacer: Percentiles,
+    /// From then until there was room to send it.
+    pub queue: Percentiles,
+}
+
+/// What one endpoint was asked and answered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EndpointLoad {
+    /// Its address.
+    pub endpoint: String,
+    /// The node behind it, if it said so.
+    pub node: Option<String>,
+    /// Requests sent to it.
+    pub attempts: u64,
+    /// Of these, answered.
+    pub ok: u64,
+    /// Of these, those sent because another endpoint pointed to it.
+    pub redirects: u64,
+    /// Of these, those sent again for any other reason.
+    pub retries: u64,
+    /// Of these, those that it answered with a hint to another node.
+    pub redirected_away: u64,
+}
+
+/// What was answered in one term.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TermLoad {
+    /// Which.
+    pub term: u64,
+    /// Operations answered in it.
+    pub ok: u64,
+    /// Of the operations answered in it, those that were redirected on their way.
+    pub redirected: u64,
+    /// Of the operations answered in it, those that were tried again on their way.
+    pub retried: u64,
+    /// When its first answer came.
+    pub first: Nanos,
+    /// When its last answer came.
+    pub last: Nanos,
+}
+
+/// A named stretch of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadPhase {
+    /// Its name.
+    pub name: String,
+    /// When it begins.
+    pub start: Nanos,
+    /// When it ends.
+    pub end: Nanos,
+}
+
+/// What a latency is measured from; the tags in `latency.hlog` are `<operation>.<outcome>.<measure>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
@@ -95,8 +193,22 @@ pub enum Measure {
     Response,
     /// From the first attempt.
     Service,
+    /// From the sending of one attempt to its answer.
+    Attempt,
     /// From the planned start to the first attempt.
     Lag,
+}
+
+impl Measure {
+    /// The name that record, logs, thresholds and pages share.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Measure::Response => "response",
+            Measure::Service => "service",
+            Measure::Attempt => "attempt",
+            Measure::Lag => "lag",
+        }
+    }
 }
 
 /// Nanoseconds at the usual percentiles. One that the sample cannot support (fewer than ten values beyond it) is
@@ -117,8 +229,30 @@ pub struct Percentiles {
     pub p99: Option<Nanos>,
     /// 99.9th percentile.
     pub p999: Option<Nanos>,
+    /// 99.99th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p9999: Option<Nanos>,
     /// Largest value.
     pub max: Option<Nanos>,
+    /// Where the percentiles of a repetition would lie, if the run was long enough to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Box<Confidence>>,
+}
+
+/// 95 % confidence intervals of percentiles, from order statistics. They count a sample of dependent values as the smaller
+/// number of independent ones that it is worth. They know the noise within a run, not that between runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Confidence {
+    /// Independent values that the sample is worth.
+    pub effective_count: f64,
+    /// Of the median.
+    pub p50: Option<(Nanos, Nanos)>,
+    /// Of the 90th percentile.
+    pub p90: Option<(Nanos, Nanos)>,
+    /// Of the 99th percentile.
+    pub p99: Option<(Nanos, Nanos)>,
+    /// Of the 99.9th percentile.
+    pub p999: Option<(Nanos, Nanos)>,
 }
 
 /// A slice of the run.
@@ -145,6 +279,16 @@ pub enum LoadVerdict {
     Valid,
     /// The generator, not the store, was the limit.
     GeneratorBound(String),
+    /// The machine or the numbers themselves were too unsteady for a repetition to agree.
+    Noisy(String),
+    /// The load never settled: what waited grew to the end.
+    Unsteady(String),
     /// Too few operations, or too short, to say anything.
     TooThin(String),
+}
+
+impl Default for LoadVerdict {
+    fn default() -> LoadVerdict {
+        LoadVerdict::TooThin("nothing was measured".into())
+    }
 }

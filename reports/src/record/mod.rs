@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `manifest.json` | [`Manifest`] | who ran what, on which machine, with which seed and configuration |
 //! | `history.jsonl` | [`Event`] a line | every operation: invocation and completion, in Jepsen's model |
-//! | `latency.hlog` | HdrHistogram interval log | nanoseconds, one tag for each measure and operation |
+//! | `latency.hlog` | HdrHistogram interval log | nanoseconds, one tag for each operation, outcome and measure |
 //! | `load.json` | [`Load`] | counts and percentiles, whole run and per interval |
 //! | `timeline.json` | [`Timeline`] | faults with their measured effect, role and term of each node |
 //! | `verdict.json` | [`Verdict`] | the outcome, check by check |
@@ -21,6 +21,7 @@ mod history;
 mod journal;
 mod load;
 mod manifest;
+mod operation;
 mod probe;
 mod run;
 mod timeline;
@@ -34,8 +35,12 @@ pub use folder::{
 };
 pub use history::{Event, EventKind, Function, Value};
 pub use journal::{History, HistoryReader, HistoryWriter, TornLine};
-pub use load::{Counts, Interval, Load, LoadVerdict, LoopKind, Measure, OperationLoad, Percentiles};
+pub use load::{
+    Confidence, Counts, EndpointLoad, Interval, Lag, Load, LoadPhase, LoadVerdict, LoopKind, Measure,
+    OperationLoad, OutcomeLoad, Percentiles, TermLoad,
+};
 pub use manifest::{Machine, Manifest, NodeInfo, RunKind};
+pub use operation::{Operation, OutcomeKind};
 pub use probe::{FSYNC_PROBE_WRITES, binary_sha256, git_commit};
 pub use run::Run;
 pub use timeline::{Evidence, FaultWindow, NodeSample, Phase, Recovery, Role, Timeline};

@@ -101,6 +101,7 @@ pub fn ten_minutes() -> Run {
         p99: Some(4_000_000 + n * 90_001 % 9_000_000),
         p999: Some(30_000_000),
         max: Some(40_000_000 + n * 1_000_003 % 900_000_000),
+        ..Percentiles::default()
     };
     let intervals = (0..seconds).map(|n| Interval {
         start: n * SECOND,
@@ -127,6 +128,7 @@ pub fn ten_minutes() -> Run {
         service: Some(percentiles(0, counts.ok)),
         scheduled: Some(percentiles(0, counts.total())),
         errors: (0..80).map(|n| (format!("unavailable: node {n}"), n)).collect(),
+        ..OperationLoad::default()
     };
     let roles = [
         Role::Leader,
@@ -149,14 +151,11 @@ pub fn ten_minutes() -> Run {
             rate: Some(167.0),
             planned: counts.total(),
             counts,
-            operations: BTreeMap::from([(Function::Read, operation.clone()), (Function::Write, operation)]),
+            operations: BTreeMap::from([(Operation::Get, operation.clone()), (Operation::Put, operation)]),
             intervals,
             verdict: LoadVerdict::Valid,
-            redirects: 0,
-            retries: 0,
-            client_cpu: None,
             longest_write_gap: Some((SECOND, SECOND)),
-            integrity_errors: 0,
+            ..Load::default()
         }),
         timeline: Some(Timeline {
             phases: vec![Phase {
