@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use loadgen::recorder::{Class, Ended, Recorder};
-use reports::record::Function;
+use reports::record::{Operation, OutcomeKind};
 
 const MS: u64 = 1_000_000;
 const INTERVAL_NS: u64 = 1000 * MS;
@@ -12,10 +12,10 @@ const INTERVAL_NS: u64 = 1000 * MS;
 fn ended(number: u64) -> Ended {
     let planned = number * 200_000;
     Ended {
-        function: if number.is_multiple_of(2) {
-            Function::Read
+        operation: if number.is_multiple_of(2) {
+            Operation::Get
         } else {
-            Function::Write
+            Operation::Put
         },
         planned,
         first: planned + 40_000,
@@ -25,7 +25,11 @@ fn ended(number: u64) -> Ended {
         acknowledged_write: !number.is_multiple_of(2),
         redirects: 0,
         retries: 0,
-        intact: true,
+        outcome: OutcomeKind::Ok,
+        term: Some(2),
+        answered_after: Some(MS),
+        refused: Vec::new(),
+        parts: None,
     }
 }
 

@@ -46,6 +46,11 @@ impl HistoryLog {
         now
     }
 
+    /// Whether events are kept.
+    pub fn is_kept(&self) -> bool {
+        self.keep
+    }
+
     /// Takes away what has been appended.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))
@@ -118,7 +123,7 @@ impl Wording {
     /// The event that ends the operation, and whether a value that came back was intact.
     pub(crate) fn completion(&self, result: &OperationResult, workload: &Workload) -> (Event, bool) {
         let mut event = self.invocation();
-        event.node = result.node.clone();
+        event.node = result.node.as_deref().map(str::to_owned);
         event.term = result.term;
         let mut intact = true;
         match &result.outcome {
@@ -142,7 +147,10 @@ impl Wording {
                             event.value = Value::Pair(current, new.clone());
                         }
                     }
-                    Answer::Written { .. } | Answer::Deleted { .. } | Answer::Swapped { .. } => {}
+                    Answer::Written { .. }
+                    | Answer::Deleted { .. }
+                    | Answer::Swapped { .. }
+                    | Answer::Scanned { .. } => {}
                 }
             }
             Outcome::Failed(failure) => {
@@ -242,7 +250,7 @@ async fn read_until(
         key: Arc::clone(key),
         value: Value::Absent,
     };
-    let call = Call::Get { key: key.to_string() };
+    let call = Call::Get { key: Arc::clone(key) };
     while Instant::now() < deadline {
         log.append(wording.invocation());
         let limit = deadline.min(Instant::now() + FINAL_READ_TIMEOUT);
@@ -260,12 +268,14 @@ async fn read_until(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Failure, FailureKind};
+    use reports::record::OutcomeKind;
+
+    use crate::outcome::Failure;
 
     #[test]
     fn a_process_is_retired_only_when_its_operation_may_still_happen() {
         let mut processes = Processes::starting_at(5);
-        let failure = Failure::new(FailureKind::NoAnswer, "");
+        let failure = Failure::new(OutcomeKind::TimeoutClient, "");
         let (one, two) = (processes.take(), processes.take());
         assert_eq!((one, two), (5, 6));
         processes.give_back(one, &Outcome::Unknown(failure.clone()));

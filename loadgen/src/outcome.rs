@@ -1,14 +1,16 @@
 //! How an operation ended, and what an error says about it.
 //!
-//! Promises: an operation counts as *not executed* only where the store said so in `raft-outcome`, or where no
-//! connection existed to send it on; everything else is unknown for a write. A read has no effect, so a read without an
-//! answer has failed. Never retries anything itself: see [`crate::client`].
+//! Promises: an operation counts as *not executed* only where the store said so, or where none of its bytes left;
+//! everything else is unknown for a write. A read has no effect, so a read without an answer has failed. Never retries
+//! anything itself: see [`crate::client`].
 
-use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use proto::metadata;
-use tonic::{Code, ConnectError, Status, TimeoutExpired};
+use reports::record::OutcomeKind;
+
+use crate::wire::CallError;
 
 /// What the store answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,13 @@ pub enum Answer {
         /// Of the key's last mutation.
         index: u64,
     },
+    /// A range was read.
+    Scanned {
+        /// Keys found in it.
+        entries: u64,
+        /// Of the state it was read from.
+        index: u64,
+    },
 }
 
 impl Answer {
@@ -54,7 +63,19 @@ impl Answer {
             | Answer::Read { index, .. }
             | Answer::Deleted { index, .. }
             | Answer::Swapped { index }
-            | Answer::Mismatch { index, .. } => *index,
+            | Answer::Mismatch { index, .. }
+            | Answer::Scanned { index, .. } => *index,
+        }
+    }
+
+    /// How an operation with this answer ended, if the answer is true.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Answer::Read { value: None, .. } | Answer::Deleted { existed: false, .. } => {
+                OutcomeKind::NotFound
+            }
+            Answer::Mismatch { .. } => OutcomeKind::CasConflict,
+            _ => OutcomeKind::Ok,
         }
     }
 
@@ -84,16 +105,36 @@ pub struct OperationResult {
     /// How it ended.
     pub outcome: Outcome,
     /// Node that answered.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// Term in which it answered.
     pub term: Option<u64>,
     /// Attempts beyond the first because a node redirected.
     pub redirects: u32,
     /// Attempts beyond the first for any other reason.
     pub retries: u32,
+    /// How long the attempt took that was answered.
+    pub answered_after: Option<Duration>,
+    /// How every attempt before that one ended, and how long it took.
+    pub refused: Vec<(OutcomeKind, Duration)>,
+    /// When it ended.
+    pub at: Instant,
 }
 
 impl OperationResult {
+    /// One that was withdrawn at `at`.
+    pub(crate) fn without_answer(outcome: Outcome, at: Instant) -> OperationResult {
+        OperationResult {
+            outcome,
+            node: None,
+            term: None,
+            redirects: 0,
+            retries: 0,
+            answered_after: None,
+            refused: Vec::new(),
+            at,
+        }
+    }
+
     /// The answer, if there is one.
     pub fn answer(&self) -> Option<&Answer> {
         match &self.outcome {
@@ -111,43 +152,32 @@ impl OperationResult {
 /// Why an operation has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure.
-    pub kind: FailureKind,
+    /// What kind of failure; never one of the answered kinds.
+    pub kind: OutcomeKind,
     /// More about it, for people.
     pub detail: String,
 }
 
-/// Kinds of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FailureKind {
-    /// The deadline passed while an attempt was out.
-    NoAnswer,
-    /// The deadline passed, and every attempt had been refused before execution.
-    NobodyTookIt,
-    /// The store refused it for good, before execution.
-    Rejected,
-    /// The connection broke with the request on it.
-    ConnectionLost,
-    /// The store says that it does not know.
-    StoreUnsure,
-    /// An error that does not say whether the operation took effect.
-    Unlabelled,
-    /// The run ended first.
-    Unfinished,
-}
-
-impl FailureKind {
-    /// A few words, the same for every failure of the kind.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FailureKind::NoAnswer => "no answer before the deadline",
-            FailureKind::NobodyTookIt => "no node took it before the deadline",
-            FailureKind::Rejected => "rejected",
-            FailureKind::ConnectionLost => "connection lost while waiting",
-            FailureKind::StoreUnsure => "store reports outcome unknown",
-            FailureKind::Unlabelled => "error without outcome",
-            FailureKind::Unfinished => "run ended first",
-        }
+/// A few words for a kind of outcome, the same for every operation that ended so.
+pub fn words(kind: OutcomeKind) -> &'static str {
+    match kind {
+        OutcomeKind::Ok => "ok",
+        OutcomeKind::NotFound => "not found",
+        OutcomeKind::CasConflict => "another value was there",
+        OutcomeKind::Integrity => "a value that nobody can have written",
+        OutcomeKind::TimeoutClient => "no answer before the deadline",
+        OutcomeKind::TimeoutServer => "the store let the deadline pass",
+        OutcomeKind::Unavailable => "no node took it before the deadline",
+        OutcomeKind::NotLeader => "no node said that it leads before the deadline",
+        OutcomeKind::Overloaded => "the store had no room for it before the deadline",
+        OutcomeKind::Transport => "connection lost while waiting",
+        OutcomeKind::Refused => "no connection before the deadline",
+        OutcomeKind::Rejected => "rejected",
+        OutcomeKind::Unsure => "store reports outcome unknown",
+        OutcomeKind::Unlabelled => "error without outcome",
+        OutcomeKind::Cancelled => "cancelled by the far side",
+        OutcomeKind::Shed => "never sent",
+        OutcomeKind::Unfinished => "run ended first",
     }
 }
 
@@ -155,7 +185,7 @@ impl FailureKind {
 const LABEL_CHARS_MAX: usize = 120;
 
 impl Failure {
-    pub(crate) fn new(kind: FailureKind, detail: impl Into<String>) -> Failure {
+    pub(crate) fn new(kind: OutcomeKind, detail: impl Into<String>) -> Failure {
         Failure {
             kind,
             detail: detail.into(),
@@ -165,18 +195,18 @@ impl Failure {
     /// What it is counted under: the kind, with the store's own words where it spoke.
     pub fn label(&self) -> String {
         match self.kind {
-            FailureKind::Rejected | FailureKind::StoreUnsure | FailureKind::Unlabelled => {
+            OutcomeKind::Rejected | OutcomeKind::Unsure | OutcomeKind::Unlabelled => {
                 let detail: String = self.detail.chars().take(LABEL_CHARS_MAX).collect();
-                format!("{}: {detail}", self.kind.as_str())
+                format!("{}: {detail}", words(self.kind))
             }
-            _ => self.kind.as_str().to_owned(),
+            _ => words(self.kind).to_owned(),
         }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.as_str())?;
+        f.write_str(words(self.kind))?;
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
         }
@@ -193,168 +223,70 @@ pub enum Disposition {
     Elsewhere,
     /// Not executed; too much waits at this node: ask it again after a pause.
     Again,
-    /// Not executed, because there was no connection to send it on.
+    /// Not executed, because nothing of it was sent.
     NotSent,
     /// Not executed, and it never will be: give up.
     Rejected,
     /// It may have been executed: give up.
-    Ambiguous(FailureKind),
+    Ambiguous(OutcomeKind),
 }
 
-/// What `status` says about the operation that it ended. The one place where this is decided.
-pub fn classify(status: &Status) -> Disposition {
-    let outcome = text(status, metadata::OUTCOME);
-    match (outcome, status.code()) {
-        (Some(metadata::NOT_EXECUTED), Code::FailedPrecondition | Code::Unavailable) => {
-            if text(status, metadata::LEADER_ID).is_some() {
-                Disposition::Redirect
-            } else {
-                Disposition::Elsewhere
-            }
+impl Disposition {
+    /// What an attempt that ended so counts as, and the operation too if it is never answered.
+    pub fn kind(self) -> OutcomeKind {
+        match self {
+            Disposition::Redirect => OutcomeKind::NotLeader,
+            Disposition::Elsewhere => OutcomeKind::Unavailable,
+            Disposition::Again => OutcomeKind::Overloaded,
+            Disposition::NotSent => OutcomeKind::Refused,
+            Disposition::Rejected => OutcomeKind::Rejected,
+            Disposition::Ambiguous(kind) => kind,
         }
-        (Some(metadata::NOT_EXECUTED), Code::ResourceExhausted) => Disposition::Again,
-        (Some(metadata::NOT_EXECUTED), _) => Disposition::Rejected,
-        (Some(metadata::UNKNOWN), _) => Disposition::Ambiguous(FailureKind::StoreUnsure),
-        // Anything else did not come from a node that understood the request.
-        _ if caused_by::<ConnectError>(status) => Disposition::NotSent,
-        (_, Code::DeadlineExceeded) => Disposition::Ambiguous(FailureKind::NoAnswer),
-        _ if caused_by::<TimeoutExpired>(status) => Disposition::Ambiguous(FailureKind::NoAnswer),
-        _ if status.source().is_some() => Disposition::Ambiguous(FailureKind::ConnectionLost),
-        _ => Disposition::Ambiguous(FailureKind::Unlabelled),
     }
 }
 
-/// Leader hint of a refusal: identifier and address.
-pub(crate) fn leader_hint(status: &Status) -> (Option<&str>, Option<&str>) {
-    (
-        text(status, metadata::LEADER_ID),
-        text(status, metadata::LEADER_ADDRESS).filter(|address| !address.is_empty()),
-    )
-}
-
-/// The code in the words of the protocol, and the message.
-pub(crate) fn describe(status: &Status) -> String {
-    let code = format!("{:?}", status.code());
-    match root_cause(status) {
-        Some(cause) if !status.message().contains(&cause) => {
-            format!("{code}: {} ({cause})", status.message())
+/// An error in words: the status code in those of the protocol, and the message.
+pub(crate) fn describe(error: &CallError) -> String {
+    match error {
+        CallError::NotSent { reason } | CallError::Lost { reason } | CallError::Protocol { reason } => {
+            reason.clone()
         }
-        _ => format!("{code}: {}", status.message()),
+        CallError::Status(status) => {
+            format!(
+                "{:?}: {}",
+                tonic::Code::from_i32(status.code as i32),
+                status.message
+            )
+        }
     }
-}
-
-fn text<'a>(status: &'a Status, name: &str) -> Option<&'a str> {
-    status
-        .metadata()
-        .get(name)?
-        .to_str()
-        .ok()
-        .filter(|value| !value.is_empty())
-}
-
-fn caused_by<E: Error + 'static>(status: &Status) -> bool {
-    causes(status).any(|cause| cause.is::<E>())
-}
-
-fn root_cause(status: &Status) -> Option<String> {
-    causes(status).last().map(ToString::to_string)
-}
-
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(status.source(), |error: &&(dyn Error + 'static)| {
-        (*error).source()
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
-
-    fn status(code: Code, metadata: &[(&'static str, &str)]) -> Status {
-        let mut status = Status::new(code, "as the store put it");
-        for (name, value) in metadata {
-            status.metadata_mut().insert(*name, value.parse().unwrap());
-        }
-        status
-    }
-
-    #[test]
-    fn every_error_has_its_disposition() {
-        use Disposition::*;
-        let not = (metadata::OUTCOME, metadata::NOT_EXECUTED);
-        let unknown = (metadata::OUTCOME, metadata::UNKNOWN);
-        let hint = (metadata::LEADER_ID, "node2");
-        let unsure = Ambiguous(FailureKind::StoreUnsure);
-        let unlabelled = Ambiguous(FailureKind::Unlabelled);
-        let no_answer = Ambiguous(FailureKind::NoAnswer);
-        type Row<'a> = (Code, &'a [(&'static str, &'a str)], Disposition);
-        let table: &[Row<'_>] = &[
-            // Not executed, in the store's own words.
-            (Code::FailedPrecondition, &[not, hint], Redirect),
-            (Code::FailedPrecondition, &[not], Elsewhere),
-            (
-                Code::FailedPrecondition,
-                &[not, (metadata::LEADER_ID, "")],
-                Elsewhere,
-            ),
-            (Code::Unavailable, &[not], Elsewhere),
-            (Code::Unavailable, &[not, hint], Redirect),
-            (Code::ResourceExhausted, &[not], Again),
-            (Code::ResourceExhausted, &[not, hint], Again),
-            (Code::InvalidArgument, &[not], Rejected),
-            (Code::Unimplemented, &[not], Rejected),
-            // Unknown, in the store's own words; a hint does not make it safe.
-            (Code::Unavailable, &[unknown], unsure),
-            (Code::FailedPrecondition, &[unknown, hint], unsure),
-            (Code::DeadlineExceeded, &[unknown], unsure),
-            // Nobody said anything: never safe, however harmless the code looks.
-            (Code::FailedPrecondition, &[hint], unlabelled),
-            (Code::Unavailable, &[], unlabelled),
-            (Code::InvalidArgument, &[], unlabelled),
-            (Code::ResourceExhausted, &[], unlabelled),
-            (Code::Unimplemented, &[], unlabelled),
-            (Code::Internal, &[], unlabelled),
-            (Code::Cancelled, &[], unlabelled),
-            (Code::Aborted, &[(metadata::OUTCOME, "maybe")], unlabelled),
-            (Code::DeadlineExceeded, &[], no_answer),
-        ];
-        for (code, metadata, expected) in table {
-            assert_eq!(
-                classify(&status(*code, metadata)),
-                *expected,
-                "{code:?} {metadata:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn errors_of_the_transport_are_told_apart_by_their_cause() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let never_connected = Status::from_error(Box::new(ConnectError(Box::new(refused))));
-        assert_eq!(classify(&never_connected), Disposition::NotSent);
-
-        let timed_out = Status::from_error(Box::new(TimeoutExpired(())));
-        assert_eq!(
-            classify(&timed_out),
-            Disposition::Ambiguous(FailureKind::NoAnswer)
-        );
-
-        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        let broken = Status::from_error(Box::new(reset));
-        assert_eq!(
-            classify(&broken),
-            Disposition::Ambiguous(FailureKind::ConnectionLost)
-        );
-    }
 
     #[test]
     fn labels_stay_few_where_details_differ() {
-        let one = Failure::new(FailureKind::NoAnswer, "127.0.0.1:1");
-        let two = Failure::new(FailureKind::NoAnswer, "127.0.0.1:2");
+        let one = Failure::new(OutcomeKind::TimeoutClient, "127.0.0.1:1");
+        let two = Failure::new(OutcomeKind::TimeoutClient, "127.0.0.1:2");
         assert_eq!(one.label(), two.label());
-        let spoken = Failure::new(FailureKind::StoreUnsure, "x".repeat(1000));
+        let spoken = Failure::new(OutcomeKind::Unsure, "x".repeat(1000));
         assert!(spoken.label().len() < 200);
+    }
+
+    #[test]
+    fn answers_know_how_their_operation_ended() {
+        let absent = Answer::Read {
+            value: None,
+            index: 1,
+        };
+        assert_eq!(absent.kind(), OutcomeKind::NotFound);
+        let mismatch = Answer::Mismatch {
+            current: None,
+            index: 1,
+        };
+        assert_eq!(mismatch.kind(), OutcomeKind::CasConflict);
+        assert_eq!(Answer::Written { index: 1 }.kind(), OutcomeKind::Ok);
+        assert!(Answer::Written { index: 1 }.is_acknowledged_write() && !mismatch.is_acknowledged_write());
     }
 }

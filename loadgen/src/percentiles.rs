@@ -52,6 +52,16 @@ impl Latencies {
         self.sum += u128::from(value);
     }
 
+    /// Adds all values of `other`.
+    pub fn absorb(&mut self, other: &Latencies) {
+        self.histogram
+            .add(&other.histogram)
+            .expect("both grow to whatever they have to hold");
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.sum += other.sum;
+    }
+
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.histogram.len()
@@ -85,19 +95,19 @@ impl Latencies {
             count: total,
             min: finite(true).then_some(self.min),
             mean: complete.then(|| self.sum as f64 / total as f64),
-            p50: self.percentile(500, total),
-            p90: self.percentile(900, total),
-            p99: self.percentile(990, total),
-            p999: self.percentile(999, total),
-            p9999: None,
+            p50: self.percentile(5000, total),
+            p90: self.percentile(9000, total),
+            p99: self.percentile(9900, total),
+            p999: self.percentile(9990, total),
+            p9999: self.percentile(9999, total),
             max: complete.then_some(self.max),
             confidence: None,
         }
     }
 
-    /// A percentile in thousandths; nothing if it is infinite or the sample too small.
-    fn percentile(&self, thousandths: u64, total: u64) -> Option<Nanos> {
-        let rank = (u128::from(total) * u128::from(thousandths)).div_ceil(1000) as u64;
+    /// A percentile in ten-thousandths; nothing if it is infinite or the sample too small.
+    fn percentile(&self, share: u64, total: u64) -> Option<Nanos> {
+        let rank = (u128::from(total) * u128::from(share)).div_ceil(10_000) as u64;
         let supported = total - rank >= BEYOND_MIN;
         (supported && (1..=self.count()).contains(&rank)).then(|| self.at_rank(rank))
     }

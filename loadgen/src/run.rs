@@ -4,15 +4,18 @@
 //! accounted for, also when the run is stopped early; when this returns, nothing of the run is left in the background.
 //! Never starts an operation after it was told to stop.
 
+mod conclude;
 mod driver;
-mod execute;
+mod flights;
+mod operations;
+mod source;
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reports::record::{Counts, Event, Load, Nanos, Percentiles};
+use reports::record::{Counts, Event, Interval, Load, Nanos, Percentiles};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -45,6 +48,11 @@ pub struct LoadConfig {
     pub timeout: Duration,
     /// Operations in flight at most; arrivals beyond it wait, and the wait counts in their response time.
     pub max_in_flight: usize,
+    /// What happens to an arrival that finds too much in flight.
+    pub overflow: Overflow,
+    /// How fast a backlog is worked off: starts for each arrival since it began. Infinite: at once; 1: never faster than
+    /// the plan, so that it stays to the end.
+    pub catch_up: f64,
     /// Length of the slices in the record.
     #[serde(serialize_with = "humane")]
     pub interval: Duration,
@@ -74,6 +82,8 @@ impl Default for LoadConfig {
             drain: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             max_in_flight: 4096,
+            overflow: Overflow::Queue,
+            catch_up: f64::INFINITY,
             interval: Duration::from_secs(1),
             seed: 0,
             client_cores: None,
@@ -81,6 +91,18 @@ impl Default for LoadConfig {
             waits_are_expected: false,
         }
     }
+}
+
+/// What happens to an arrival that finds too much in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// It waits, and the wait counts in its response time.
+    Queue,
+    /// It is given up, and counts as infinitely slow.
+    Shed,
+    /// The run ends.
+    Abort,
 }
 
 fn humane<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -104,6 +126,8 @@ pub struct Progress {
     pub queued: u64,
     /// Answered operations a second since the last report.
     pub ok_per_second: f64,
+    /// The last slice of the run whose operations have all ended.
+    pub interval: Option<Interval>,
 }
 
 /// What a run came to.
@@ -129,6 +153,8 @@ pub struct LoadOutcome {
     pub ended: Nanos,
     /// It was stopped before its plan was over.
     pub stopped: bool,
+    /// Why it stopped itself, if it did.
+    pub aborted: Option<String>,
     /// The first process identifier that the history does not use.
     pub next_process: u64,
 }
@@ -145,6 +171,9 @@ pub enum LoadError {
         /// Which.
         setting: &'static str,
     },
+    /// A backlog that would grow without any load.
+    #[error("a backlog cannot be worked off {0} times as fast as the plan: use 1 or more")]
+    SlowCatchUp(f64),
     /// The system refused a thread.
     #[error("cannot start the {what} thread; the limit on threads or memory may be reached")]
     Thread {
@@ -196,6 +225,9 @@ pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {
     }
     if config.max_in_flight == 0 {
         return zero("the number of operations in flight");
+    }
+    if config.catch_up.is_nan() || config.catch_up < 1.0 {
+        return Err(LoadError::SlowCatchUp(config.catch_up));
     }
     match config.arrivals {
         Arrivals::Closed { clients: 0 } => zero("the number of clients"),

@@ -86,6 +86,16 @@ impl Arrivals {
         }
     }
 
+    /// Whether a plan decides.
+    pub fn is_open(&self) -> bool {
+        !matches!(self, Arrivals::Closed { .. })
+    }
+
+    /// The highest rate of the plan, a second.
+    pub fn peak_rate(&self) -> f64 {
+        self.rate().map_or(0.0, Rate::as_f64)
+    }
+
     /// The planned rate; nothing in a closed loop.
     pub fn rate(&self) -> Option<Rate> {
         match *self {

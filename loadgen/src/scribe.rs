@@ -4,7 +4,6 @@
 //! Promises: what was handed over is written, in order, or the run ends with an error. Never lets a slow disk grow the
 //! memory without limit, and never slows the load down to wait for it: a writer too far behind is an error.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -13,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder, Tag};
-use reports::record::{Event, Function, Measure, Nanos};
+use hdrhistogram::serialization::interval_log::{self, IntervalLogWriter, IntervalLogWriterBuilder};
+use reports::record::{Event, Measure, Nanos, Operation, OutcomeKind};
 use tokio::sync::oneshot;
 
 use crate::clock::RunClock;
@@ -67,6 +66,23 @@ impl fmt::Debug for Outputs {
     }
 }
 
+/// What the values of a series have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag {
+    /// What was done.
+    pub operation: Operation,
+    /// How it ended.
+    pub outcome: OutcomeKind,
+    /// What was measured.
+    pub measure: Measure,
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.operation, self.outcome, self.measure.as_str())
+    }
+}
+
 /// Latencies of the operations planned in one interval.
 #[derive(Debug)]
 pub struct IntervalHistograms {
@@ -74,10 +90,10 @@ pub struct IntervalHistograms {
     pub start: Nanos,
     /// How long it is.
     pub length: Nanos,
-    /// The headline: response time in an open loop, service time in a closed one, of all operations together.
+    /// The headline: response time in an open loop, service time in a closed one, of all good operations together.
     pub all: Histogram<u64>,
-    /// By measure and operation.
-    pub tagged: BTreeMap<(Measure, Function), Histogram<u32>>,
+    /// By operation, outcome and measure, in this order.
+    pub tagged: Vec<(Tag, Histogram<u64>)>,
 }
 
 enum Page {
@@ -178,8 +194,8 @@ fn log_builder(base_time: SystemTime, headline: Measure) -> IntervalLogWriterBui
     builder
         .add_comment("[Histogram log format version 1.3]")
         .add_comment(&format!(
-            "[Nanoseconds, ok operations only, by planned start; untagged lines: {} time of all operations]",
-            measure_name(headline)
+            "[Nanoseconds, by planned start; untagged lines: {} time of all good answers together]",
+            headline.as_str()
         ))
         .with_start_time(base_time)
         .with_base_time(base_time)
@@ -195,34 +211,11 @@ fn write_interval<W: Write>(
     let length = Duration::from_nanos(interval.length);
     log.write_histogram(&interval.all, start, length, None)
         .map_err(|error| io::Error::other(error.to_string()))?;
-    for ((measure, function), histogram) in &interval.tagged {
-        let tag = tag(*measure, *function);
-        let tag = Tag::new(&tag).expect("a tag of letters and one dot is valid");
+    for (tag, histogram) in &interval.tagged {
+        let tag = tag.to_string();
+        let tag = interval_log::Tag::new(&tag).expect("a tag of letters, underscores and dots is valid");
         log.write_histogram(histogram, start, length, Some(tag))
             .map_err(|error| io::Error::other(error.to_string()))?;
     }
     Ok(())
-}
-
-fn tag(measure: Measure, function: Function) -> String {
-    format!("{}.{}", measure_name(measure), function_name(function))
-}
-
-fn measure_name(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Response => "response",
-        Measure::Service => "service",
-        Measure::Attempt => "attempt",
-        Measure::Lag => "lag",
-    }
-}
-
-/// The operation as the record calls it.
-pub(crate) fn function_name(function: Function) -> &'static str {
-    match function {
-        Function::Read => "read",
-        Function::Write => "write",
-        Function::Cas => "cas",
-        Function::Delete => "delete",
-    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use reports::record::Function;
+use reports::record::{Function, Operation as Kind};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -38,6 +38,13 @@ impl Mix {
     /// Whether any operation of the mix changes the store.
     pub fn writes(&self) -> bool {
         self.weights.keys().any(|function| *function != Function::Read)
+    }
+
+    /// Whether an operation occurs.
+    pub fn has(&self, operation: Kind) -> bool {
+        self.weights
+            .keys()
+            .any(|function| Kind::from(*function) == operation)
     }
 
     /// Weights above zero.
@@ -159,7 +166,7 @@ pub struct Operation {
     /// Its number, from zero.
     pub number: u64,
     /// What it does.
-    pub function: Function,
+    pub operation: Kind,
     /// Number of its key.
     pub key: u64,
 }
@@ -228,9 +235,14 @@ impl Workload {
         rng.set_word_pos(u128::from(number) * WORDS_PER_OPERATION);
         Operation {
             number,
-            function: self.config.mix.pick(rng.next_u64()),
+            operation: Kind::from(self.config.mix.pick(rng.next_u64())),
             key: scale(rng.next_u64(), self.config.keys),
         }
+    }
+
+    /// Keys that a scan asks for.
+    pub fn scan_length(&self, _number: u64) -> u32 {
+        100
     }
 
     /// Name of a key.
@@ -353,12 +365,12 @@ mod tests {
     #[test]
     fn operations_follow_the_weights_and_keys_are_uniform() {
         let workload = workload(1);
-        let mut functions = BTreeMap::<Function, u64>::new();
+        let mut functions = BTreeMap::<Kind, u64>::new();
         let mut keys = [0_u64; 16];
         let total = 20_000;
         for n in 0..total {
             let operation = workload.operation(n);
-            *functions.entry(operation.function).or_default() += 1;
+            *functions.entry(operation.operation).or_default() += 1;
             keys[operation.key as usize] += 1;
         }
         for (function, share) in [
@@ -367,7 +379,7 @@ mod tests {
             (Function::Cas, 0.2),
             (Function::Delete, 0.1),
         ] {
-            let seen = functions[&function] as f64 / total as f64;
+            let seen = functions[&Kind::from(function)] as f64 / total as f64;
             assert!((seen - share).abs() < 0.02, "{function:?}: {seen}");
         }
         // Chi-square with 15 degrees of freedom: 45 is beyond the 99.99th percentile.

@@ -210,7 +210,7 @@ async fn a_run_leaves_a_complete_record() {
     assert!(
         std::fs::read_to_string(out.join(LATENCY_FILE))
             .unwrap()
-            .contains("Tag=response.write")
+            .contains("Tag=put.ok.response")
     );
     assert!(out.join(REPORT_FILE).is_file());
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::*;
-use loadgen::{Answer, Client, ClientOptions, FailureKind, OperationResult, Outcome, Route};
+use loadgen::{Answer, Client, ClientOptions, OperationResult, Outcome, Route};
+use reports::record::OutcomeKind;
 
 const NOBODY: usize = 100;
 
@@ -20,7 +21,7 @@ fn within(limit: Duration) -> Instant {
     Instant::now() + limit
 }
 
-fn kind(result: &OperationResult) -> (&'static str, Option<FailureKind>) {
+fn kind(result: &OperationResult) -> (&'static str, Option<OutcomeKind>) {
     match &result.outcome {
         Outcome::Ok(_) => ("ok", None),
         Outcome::Failed(failure) => ("failed", Some(failure.kind)),
@@ -35,8 +36,10 @@ async fn nobody_takes_a_put(client: &Client) -> OperationResult {
     loop {
         let put = client.put("k", "1", within(Duration::from_millis(250))).await;
         match kind(&put) {
-            ("failed", Some(FailureKind::NobodyTookIt)) => return put,
-            ("unknown", Some(FailureKind::NoAnswer)) => assert!(Instant::now() < patience),
+            ("failed", Some(OutcomeKind::Unavailable | OutcomeKind::NotLeader | OutcomeKind::Refused)) => {
+                return put;
+            }
+            ("unknown", Some(OutcomeKind::TimeoutClient)) => assert!(Instant::now() < patience),
             other => panic!("{other:?}"),
         }
     }
@@ -99,7 +102,7 @@ async fn the_leader_is_followed_wherever_it_goes() {
     let second = client.put("k", "2", soon()).await;
     assert_eq!((second.is_ok(), second.redirects, second.retries), (true, 0, 0));
     // Now the identities are known, and a hint is enough.
-    assert!(client.status_of_all(PATIENCE).await.iter().all(Result::is_ok));
+    assert!(client.presence_of_all(PATIENCE).await.iter().all(Result::is_ok));
     for leader in [0, 1, 2, 1] {
         stub.lead(leader);
         let moved = client.put("k", "3", soon()).await;
@@ -117,20 +120,17 @@ async fn asking_everybody_teaches_who_is_where_and_who_leads() {
     let stub = Stub::start(3).await;
     stub.lead(1);
     let client = stub.client();
-    let answers = client.status_of_all(PATIENCE).await;
+    let answers = client.presence_of_all(PATIENCE).await;
     assert_eq!(answers.len(), 3);
     let known: Vec<_> = client
         .endpoints()
         .into_iter()
-        .map(|(_, id)| id.unwrap())
+        .map(|(_, id)| id.unwrap().to_string())
         .collect();
     assert_eq!(known, ["n0", "n1", "n2"]);
     let put = client.put("k", "1", soon()).await;
     assert_eq!((put.redirects, put.retries), (0, 0));
-    assert_eq!(
-        client.status(2, PATIENCE).await.unwrap().header.unwrap().node_id,
-        "n2"
-    );
+    assert_eq!(answers[2].as_ref().unwrap().node, "n2");
 }
 
 #[tokio::test]
@@ -162,13 +162,13 @@ async fn an_unknown_outcome_is_never_tried_again() {
     stub.set(Mood::UnknownAfterExecuting);
     let client = stub.client();
     let put = client.put("k", "1", soon()).await;
-    assert_eq!(kind(&put), ("unknown", Some(FailureKind::StoreUnsure)));
+    assert_eq!(kind(&put), ("unknown", Some(OutcomeKind::Unsure)));
     assert_eq!(stub.executed(), 1, "it was executed, and once only");
     let swap = client.cas("k", Some("1"), "2", soon()).await;
     assert!(matches!(kind(&swap), ("unknown", _)));
     // A read has no effect, so one without an answer has failed.
     let read = client.get("k", soon()).await;
-    assert_eq!(kind(&read), ("failed", Some(FailureKind::StoreUnsure)));
+    assert_eq!(kind(&read), ("failed", Some(OutcomeKind::Unsure)));
 }
 
 #[tokio::test]
@@ -179,12 +179,12 @@ async fn an_error_without_an_outcome_is_unknown_for_a_write() {
     let arrived = || stub.cluster.arrived.load(Ordering::SeqCst);
     assert_eq!(
         kind(&client.put("k", "1", soon()).await),
-        ("unknown", Some(FailureKind::Unlabelled))
+        ("unknown", Some(OutcomeKind::Unlabelled))
     );
     assert_eq!(arrived(), 1);
     assert_eq!(
         kind(&client.get("k", soon()).await),
-        ("failed", Some(FailureKind::Unlabelled))
+        ("failed", Some(OutcomeKind::Unlabelled))
     );
     assert_eq!(arrived(), 2);
 }
@@ -205,7 +205,7 @@ async fn a_silent_node_costs_one_deadline_and_not_one_for_each_operation() {
     let endpoints = [silent, stub.endpoints()[0].clone()];
     let client = Client::connect(&endpoints, ClientOptions::default()).unwrap();
     let lost = client.put("k", "1", within(Duration::from_millis(300))).await;
-    assert_eq!(kind(&lost), ("unknown", Some(FailureKind::NoAnswer)));
+    assert_eq!(kind(&lost), ("unknown", Some(OutcomeKind::TimeoutClient)));
     for n in 0..20 {
         let put = client.put("k", &n.to_string(), soon()).await;
         assert_eq!((put.is_ok(), put.retries), (true, 0), "{put:?}");
@@ -232,7 +232,7 @@ async fn a_dead_node_behind_a_proxy_makes_few_operations_unknown() {
     let (proxy, closing) = closing_address().await;
     let endpoints = [closing, stub.endpoints()[0].clone()];
     let options = ClientOptions {
-        route: Route::Spread,
+        route: Route::RoundRobin,
         ..ClientOptions::default()
     };
     let client = Client::connect(&endpoints, options).unwrap();
@@ -240,7 +240,7 @@ async fn a_dead_node_behind_a_proxy_makes_few_operations_unknown() {
     for n in 0..40 {
         match kind(&client.put("k", &n.to_string(), soon()).await) {
             ("ok", _) => {}
-            ("unknown", Some(FailureKind::ConnectionLost)) => unknown += 1,
+            ("unknown", Some(OutcomeKind::Transport)) => unknown += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -254,7 +254,7 @@ async fn a_node_that_comes_back_is_used_again() {
     let client = stub.client();
     stub.freeze(true);
     let lost = client.put("k", "1", within(Duration::from_millis(100))).await;
-    assert_eq!(kind(&lost), ("unknown", Some(FailureKind::NoAnswer)));
+    assert_eq!(kind(&lost), ("unknown", Some(OutcomeKind::TimeoutClient)));
     stub.freeze(false);
     assert!(client.put("k", "2", soon()).await.is_ok());
 }
@@ -286,11 +286,11 @@ async fn addresses_in_hints_are_called_only_where_that_is_allowed() {
 async fn spreading_begins_at_every_node_in_turn() {
     let stub = Stub::start(3).await;
     let options = ClientOptions {
-        route: Route::Spread,
+        route: Route::RoundRobin,
         ..ClientOptions::default()
     };
     let client = Client::connect(&stub.endpoints(), options).unwrap();
-    client.status_of_all(PATIENCE).await;
+    client.presence_of_all(PATIENCE).await;
     for n in 0..9 {
         assert!(client.put("k", &n.to_string(), soon()).await.is_ok());
     }
@@ -305,7 +305,7 @@ async fn hints_to_a_dead_node_cost_neither_writes_nor_redirects_until_it_is_back
     let proxy = Proxy::start(&stub.endpoints()[0]).await;
     let endpoints = [vec![proxy.address.clone()], stub.endpoints()[1..].to_vec()].concat();
     let client = Client::connect(&endpoints, ClientOptions::default()).unwrap();
-    assert!(client.status_of_all(PATIENCE).await.iter().all(Result::is_ok));
+    assert!(client.presence_of_all(PATIENCE).await.iter().all(Result::is_ok));
     assert!(client.put("k", "0", soon()).await.is_ok());
     let executed = stub.executed();
     // The others still take n0 for the leader. The first operation may be lost in the breaking connection.

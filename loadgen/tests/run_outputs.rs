@@ -82,13 +82,13 @@ async fn the_histogram_log_holds_every_ok_operation_once_for_each_measure() {
     for measure in ["response", "service", "lag"] {
         let of_measure = by_tag
             .iter()
-            .filter(|(tag, _)| tag.starts_with(measure))
+            .filter(|(tag, _)| tag.ends_with(&format!(".{measure}")))
             .map(|(_, n)| n)
             .sum::<u64>();
         assert_eq!(of_measure, ok, "{measure}: {by_tag:?}");
     }
     assert_eq!(
-        by_tag["response.write"],
+        by_tag["put.ok.response"],
         outcome.load.operations[&Operation::Put].counts.ok
     );
 }

@@ -21,7 +21,8 @@ use args::{Cli, Command};
 const DAMAGED: u8 = 1;
 const USAGE: u8 = 2;
 const ENVIRONMENT: u8 = 5;
-const GENERATOR_BOUND: u8 = 98;
+/// The run's verdict is one that the user does not accept.
+const INVALID: u8 = 98;
 const INTERRUPTED: u8 = 130;
 
 /// Runs the command line and tells how it ended.

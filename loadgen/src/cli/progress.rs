@@ -95,6 +95,7 @@ mod tests {
             in_flight: 7,
             queued: 20,
             ok_per_second: 5.6,
+            interval: None,
         };
         assert_eq!(
             line(&progress),

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use super::args::{FailOn, RunArgs};
 use super::progress::Display;
-use super::{CommandError, DAMAGED, GENERATOR_BOUND, INTERRUPTED, summary};
-use crate::client::{Client, ClientOptions};
+use super::{CommandError, DAMAGED, INTERRUPTED, INVALID, summary};
+use crate::client::Client;
 use crate::clock::RunClock;
 use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
 use crate::scribe::{HistoryTarget, Outputs};
@@ -46,22 +46,29 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
     let started = base36(now_ms);
     let config = LoadConfig {
         workload: WorkloadConfig {
-            mix: args.mix.clone(),
-            keys: args.keys,
+            mix: args.work.mix.clone(),
+            keys: args.work.keys,
             // Keys of its own, so that none holds a value of an earlier run: the checker takes them to be absent.
-            key_prefix: args.key_prefix.clone().unwrap_or_else(|| format!("k{started}-")),
-            value_size: args.value_size,
+            key_prefix: args
+                .work
+                .key_prefix
+                .clone()
+                .unwrap_or_else(|| format!("k{started}-")),
+            value_size: args.work.value_size,
             tag: format!("{started}-"),
         },
-        arrivals: args.arrivals().map_err(CommandError::usage)?,
-        duration: args.duration,
-        warmup: args.warmup,
-        drain: args.drain,
-        timeout: args.timeout,
-        max_in_flight: args.in_flight().map_err(CommandError::usage)?,
-        interval: args.interval,
+        arrivals: args.pace.arrivals().map_err(CommandError::usage)?,
+        duration: args.load.duration,
+        warmup: args.load.warmup,
+        drain: args.load.drain,
+        timeout: args.load.timeout,
+        max_in_flight: args.load.in_flight().map_err(CommandError::usage)?,
+        interval: args.load.interval,
+        overflow: args.load.overflow(),
+        catch_up: args.load.catch_up,
         // Short, so that it can be read out and typed.
         seed: args
+            .load
             .seed
             .unwrap_or_else(|| RandomState::new().hash_one(now_ms) & 0xffff_ffff),
         client_cores: Some(1),
@@ -73,17 +80,10 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
 }
 
 async fn measure(args: &RunArgs, config: LoadConfig, now_ms: u64) -> Result<u8, CommandError> {
-    let options = ClientOptions {
-        connections: usize::try_from(args.connections)
-            .unwrap_or(usize::MAX)
-            .clamp(1, 1024),
-        timeout: args.timeout,
-        route: args.route(),
-        dial_hints: args.dial_hints,
-    };
-    let client = Client::connect(&args.endpoints, options).map_err(CommandError::usage)?;
+    let options = args.target.client_options(args.load.timeout);
+    let client = Client::connect(&args.target.endpoints, options).map_err(CommandError::usage)?;
     let folder = create_folder(args, now_ms)?;
-    if let Err(error) = greet(&client, args.allow_unreachable).await {
+    if let Err(error) = greet(&client, args.target.allow_unreachable).await {
         // Nothing was measured: an empty folder would only be in the way. (It is kept if it holds anything.)
         let _ = fs::remove_dir(folder.path());
         return Err(error);
@@ -91,12 +91,12 @@ async fn measure(args: &RunArgs, config: LoadConfig, now_ms: u64) -> Result<u8, 
     let mut manifest = manifest(args, &config, &client, &folder, now_ms);
     folder.write_manifest(&manifest).map_err(record_error)?;
     let stop = stop_signal()?;
-    let history = match args.no_history {
+    let history = match args.output.no_history {
         true => None,
         false => Some(SharedWriter::new(folder.history_writer().map_err(record_error)?)),
     };
     let outputs = outputs(&folder, history.as_ref())?;
-    let mut display = Display::new(args.quiet, config.warmup + config.duration);
+    let mut display = Display::new(args.output.quiet, config.warmup + config.duration);
     let outcome = run::run(
         config,
         client.clone(),
@@ -125,16 +125,18 @@ async fn measure(args: &RunArgs, config: LoadConfig, now_ms: u64) -> Result<u8, 
 }
 
 fn create_folder(args: &RunArgs, now_ms: u64) -> Result<RunFolder, CommandError> {
-    let path = match &args.out {
+    let path = match &args.output.out {
         Some(path) => path.clone(),
-        None => default_run_path(Path::new(DEFAULT_RUNS_ROOT), &args.name, now_ms).map_err(record_error)?,
+        None => {
+            default_run_path(Path::new(DEFAULT_RUNS_ROOT), &args.output.name, now_ms).map_err(record_error)?
+        }
     };
     RunFolder::create(path).map_err(record_error)
 }
 
 /// Asks every node whether it is there, before the clock starts.
 async fn greet(client: &Client, allow_unreachable: bool) -> Result<(), CommandError> {
-    let answers = client.status_of_all(GREETING_TIMEOUT).await;
+    let answers = client.presence_of_all(GREETING_TIMEOUT).await;
     let some_answer = answers.iter().any(Result::is_ok);
     for ((endpoint, _), answer) in client.endpoints().iter().zip(&answers) {
         let Err(status) = answer else { continue };
@@ -168,7 +170,7 @@ fn manifest(
     Manifest {
         schema: SCHEMA_VERSION,
         kind: RunKind::Load,
-        name: args.name.clone(),
+        name: args.output.name.clone(),
         about: String::new(),
         started_at: rfc3339(now_ms),
         duration: 0,
@@ -181,11 +183,11 @@ fn manifest(
         nodes: nodes(client),
         configuration: json!({
             "load": config,
-            "endpoints": args.endpoints,
-            "connections": args.connections,
-            "route": format!("{:?}", args.route).to_lowercase(),
-            "dial_hints": args.dial_hints,
-            "history": !args.no_history,
+            "endpoints": args.target.endpoints,
+            "connections": args.target.connections,
+            "route": format!("{:?}", args.target.route.0).to_lowercase(),
+            "dial_hints": args.target.dial_hints,
+            "history": !args.output.no_history,
         }),
         // Until the end is written, this is what an interrupted run looks like.
         partial: true,
@@ -196,7 +198,7 @@ fn nodes(client: &Client) -> Vec<NodeInfo> {
     let endpoints = client.endpoints().into_iter();
     endpoints
         .map(|(endpoint, id)| NodeInfo {
-            id: id.unwrap_or_else(|| endpoint.clone()),
+            id: id.map_or_else(|| endpoint.clone(), |id| id.to_string()),
             endpoint,
         })
         .collect()
@@ -291,15 +293,15 @@ fn stop_signal() -> Result<oneshot::Receiver<()>, CommandError> {
 /// Page, summary, exit code.
 fn conclude(args: &RunArgs, folder: &RunFolder, outcome: &LoadOutcome) -> Result<u8, CommandError> {
     let run = Run::read(folder).map_err(record_error)?;
-    let page: Option<PathBuf> = match args.no_report {
+    let page: Option<PathBuf> = match args.output.no_report {
         true => None,
         false => Some(reports::write_report(folder, &run).map_err(record_error)?),
     };
-    if args.out.is_none() {
+    if args.output.out.is_none() {
         // A convenience: a file system without links is no reason to fail a finished run.
         let _ = folder.mark_latest();
     }
-    let text = if args.json {
+    let text = if args.output.json {
         format!(
             "{:#}\n",
             summary::json(&run, outcome, folder.path(), page.as_deref())
@@ -312,19 +314,25 @@ fn conclude(args: &RunArgs, folder: &RunFolder, outcome: &LoadOutcome) -> Result
         outcome.stopped,
         outcome.load.integrity_errors,
         &outcome.load.verdict,
-        &args.fail_on,
+        &args.output.fail_on,
     ))
 }
 
 fn exit_code(stopped: bool, integrity_errors: u64, verdict: &LoadVerdict, fail_on: &[FailOn]) -> u8 {
-    let generator_bound = matches!(verdict, LoadVerdict::GeneratorBound(_));
+    let named = match verdict {
+        LoadVerdict::Valid => None,
+        LoadVerdict::GeneratorBound(_) => Some(FailOn::GeneratorBound),
+        LoadVerdict::Noisy(_) => Some(FailOn::Noisy),
+        LoadVerdict::Unsteady(_) => Some(FailOn::Unsteady),
+        LoadVerdict::TooThin(_) => Some(FailOn::TooThin),
+    };
     if integrity_errors > 0 {
         // Damage found is damage found, however short the look was.
         DAMAGED
     } else if stopped {
         INTERRUPTED
-    } else if generator_bound && fail_on.contains(&FailOn::GeneratorBound) {
-        GENERATOR_BOUND
+    } else if named.is_some_and(|named| fail_on.contains(&named)) {
+        INVALID
     } else {
         0
     }
@@ -339,7 +347,9 @@ fn record_error(error: RecordError) -> CommandError {
 
 fn load_error(error: LoadError) -> CommandError {
     match error {
-        LoadError::Workload(_) | LoadError::Zero { .. } => CommandError::usage(error),
+        LoadError::Workload(_) | LoadError::Zero { .. } | LoadError::SlowCatchUp(_) => {
+            CommandError::usage(error)
+        }
         LoadError::Thread { .. } | LoadError::Output(_) | LoadError::OutputBehind => {
             CommandError::environment(error)
         }

@@ -1,17 +1,18 @@
 //! One address: its connections, what is known of the node behind it, and whether it can be trusted with an operation.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use proto::raft::key_value_service_client::KeyValueServiceClient;
-use proto::raft::{GetClusterStatusRequest, GetClusterStatusResponse};
+use reports::record::EndpointLoad;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tonic::Status;
-use tonic::transport::{Channel, Uri};
+use tonic::codegen::http::Uri;
 
 use super::{ClientError, ClientOptions};
+use crate::clock::nanos;
+use crate::target::{Presence, Target};
+use crate::wire::{CallError, Connection, Options};
 
 /// Longest wait for a suspect endpoint to show that it is back.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -19,69 +20,118 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
 /// Longest connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Calls that may wait on one connection for the far side to allow more streams.
+const WAITING_MAX: usize = 100_000;
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) address: String,
-    connections: Vec<KeyValueServiceClient<Channel>>,
+    target: Arc<dyn Target>,
+    connections: Vec<Connection>,
     turn: AtomicUsize,
-    node_id: RwLock<Option<String>>,
+    node_id: RwLock<Option<Arc<str>>>,
     /// It broke a connection or let a deadline pass, and has not answered anything since.
     suspect: AtomicBool,
-    /// When it last answered anything, for telling a slow endpoint from a silent one.
-    last_answer: RwLock<Option<Instant>>,
+    /// When it last answered anything, in nanoseconds since `origin` (zero: never), for telling a slow endpoint from a
+    /// silent one.
+    last_answer: AtomicU64,
+    origin: Instant,
     /// Held while somebody asks a suspect endpoint whether it is back; when that was last done.
     probe: Mutex<Option<Instant>>,
+    counts: Counts,
+}
+
+/// Operations only; questions about its status are not counted.
+#[derive(Debug, Default)]
+struct Counts {
+    attempts: AtomicU64,
+    ok: AtomicU64,
+    redirects: AtomicU64,
+    retries: AtomicU64,
+    redirected_away: AtomicU64,
+}
+
+/// Why an attempt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    First,
+    Redirect,
+    Retry,
 }
 
 impl Endpoint {
     /// Prepares connections without opening any.
-    pub(super) fn new(address: &str, options: &ClientOptions) -> Result<Endpoint, ClientError> {
-        let invalid = |reason: String| ClientError::InvalidEndpoint {
-            endpoint: address.to_owned(),
-            reason,
-        };
-        let uri: Uri = format!("http://{address}")
-            .parse()
-            .map_err(|error: tonic::codegen::http::uri::InvalidUri| invalid(error.to_string()))?;
-        let bare = uri
-            .authority()
-            .is_some_and(|authority| authority.as_str() == address);
-        if !bare || uri.port_u16().is_none_or(|port| port == 0) || uri.host().is_none_or(str::is_empty) {
-            return Err(invalid("expected host:port".into()));
-        }
-        let channel = Channel::builder(uri)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
+    pub(super) fn new(
+        address: &str,
+        target: &Arc<dyn Target>,
+        options: &ClientOptions,
+    ) -> Result<Endpoint, ClientError> {
+        check(address)?;
+        let wire = Options {
+            connect_timeout: CONNECT_TIMEOUT,
             // A connection that swallows everything is dropped once no operation can be waiting on it in good faith.
-            .http2_keep_alive_interval(options.timeout)
-            .keep_alive_timeout(options.timeout);
-        let connections = (0..options.connections.max(1))
-            .map(|_| KeyValueServiceClient::new(channel.connect_lazy()))
-            .collect();
+            keep_alive: options.timeout,
+            waiting_max: WAITING_MAX,
+        };
+        let connections = (0..options.connections.max(1)).map(|_| Connection::new(address, wire.clone()));
         Ok(Endpoint {
             address: address.to_owned(),
-            connections,
+            target: Arc::clone(target),
+            connections: connections.collect(),
             turn: AtomicUsize::new(0),
             node_id: RwLock::new(None),
             suspect: AtomicBool::new(false),
-            last_answer: RwLock::new(None),
+            last_answer: AtomicU64::new(0),
+            origin: Instant::now(),
             probe: Mutex::new(None),
+            counts: Counts::default(),
         })
     }
 
     /// The next connection, in turn.
-    pub(super) fn connection(&self) -> KeyValueServiceClient<Channel> {
+    pub(super) fn connection(&self) -> &Connection {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.connections[turn % self.connections.len()].clone()
+        &self.connections[turn % self.connections.len()]
+    }
+
+    /// An attempt of an operation begins here.
+    pub(super) fn count_attempt(&self, reason: Reason) {
+        self.counts.attempts.fetch_add(1, Ordering::Relaxed);
+        match reason {
+            Reason::First => 0,
+            Reason::Redirect => self.counts.redirects.fetch_add(1, Ordering::Relaxed),
+            Reason::Retry => self.counts.retries.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
+    /// An attempt of an operation was answered here.
+    pub(super) fn count_ok(&self) {
+        self.counts.ok.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An attempt of an operation was sent elsewhere.
+    pub(super) fn count_redirected_away(&self) {
+        self.counts.redirected_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What it was asked and answered so far.
+    pub(super) fn load(&self) -> EndpointLoad {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        EndpointLoad {
+            endpoint: self.address.clone(),
+            node: self.node_id().map(|id| id.to_string()),
+            attempts: read(&self.counts.attempts),
+            ok: read(&self.counts.ok),
+            redirects: read(&self.counts.redirects),
+            retries: read(&self.counts.retries),
+            redirected_away: read(&self.counts.redirected_away),
+        }
     }
 
     /// Identifier of the node behind it, once learned.
-    pub(super) fn node_id(&self) -> Option<String> {
-        self.node_id
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(super) fn node_id(&self) -> Option<Arc<str>> {
+        let known = self.node_id.read().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
     }
 
     pub(super) fn is_node(&self, id: &str) -> bool {
@@ -89,14 +139,13 @@ impl Endpoint {
         known.as_deref() == Some(id)
     }
 
-    /// It answered, refusals included.
-    pub(super) fn answered(&self, node_id: Option<&str>) {
+    /// It answered at `at`, refusals included, as this node if it said so.
+    pub(super) fn answered(&self, node_id: &str, at: Instant) {
         self.suspect.store(false, Ordering::Relaxed);
-        *self.last_answer.write().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        if let Some(id) = node_id.filter(|id| !id.is_empty())
-            && !self.is_node(id)
-        {
-            *self.node_id.write().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
+        let since = nanos(at.saturating_duration_since(self.origin)).max(1);
+        self.last_answer.fetch_max(since, Ordering::Relaxed);
+        if !node_id.is_empty() && !self.is_node(node_id) {
+            *self.node_id.write().unwrap_or_else(PoisonError::into_inner) = Some(node_id.into());
         }
     }
 
@@ -108,16 +157,20 @@ impl Endpoint {
     /// A deadline passed on an attempt begun at `since`. Slow is not silent: if it answered others meanwhile, it stays
     /// trusted.
     pub(super) fn stayed_silent(&self, since: Instant) {
-        let last = *self.last_answer.read().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last < since) {
+        let last = self.last_answer.load(Ordering::Relaxed);
+        if last == 0 || last < nanos(since.saturating_duration_since(self.origin)) {
             self.suspect.store(true, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
     }
 
     /// Whether an operation may be sent. A suspect endpoint is first asked for its status, which has no effect, by one
     /// caller at a time: so a dead node costs questions, not writes of unknown outcome.
     pub(super) async fn is_usable(&self, deadline: Instant) -> bool {
-        if !self.suspect.load(Ordering::Relaxed) {
+        if !self.is_suspect() {
             return true;
         }
         let Ok(mut last) = self.probe.try_lock() else {
@@ -127,31 +180,52 @@ impl Endpoint {
             return false;
         }
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let answer = self.status(PROBE_TIMEOUT.min(remaining)).await;
+        let answer = self.presence(PROBE_TIMEOUT.min(remaining)).await;
         *last = Some(Instant::now());
         answer.is_ok()
     }
 
-    /// Asks the node for its status.
-    pub(super) async fn status(&self, limit: Duration) -> Result<GetClusterStatusResponse, Status> {
-        let mut request = tonic::Request::new(GetClusterStatusRequest {});
-        request.set_timeout(limit);
-        let mut connection = self.connection();
-        let answer = timeout(limit, connection.get_cluster_status(request))
-            .await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))));
-        match answer {
-            Ok(response) => {
-                let response = response.into_inner();
-                self.answered(response.header.as_ref().map(|header| header.node_id.as_str()));
-                Ok(response)
-            }
-            Err(status) => {
-                self.broke();
-                Err(status)
-            }
+    /// Asks the node who it is.
+    pub(super) async fn presence(&self, limit: Duration) -> Result<Presence, CallError> {
+        let ask = self.connection().call(self.target.probe(), Some(limit), |body| {
+            self.target.encode_probe(body)
+        });
+        let answer = timeout(limit, ask).await.unwrap_or_else(|_| {
+            Err(CallError::Lost {
+                reason: format!("no answer within {limit:?}"),
+            })
+        });
+        let presence = answer.and_then(|answer| {
+            self.target
+                .probed(answer.body())
+                .map_err(|malformed| CallError::Protocol {
+                    reason: malformed.to_string(),
+                })
+        });
+        match &presence {
+            Ok(presence) => self.answered(&presence.node, Instant::now()),
+            Err(_) => self.broke(),
         }
+        presence
     }
+}
+
+/// Whether this is host and port and nothing else.
+fn check(address: &str) -> Result<(), ClientError> {
+    let invalid = |reason: String| ClientError::InvalidEndpoint {
+        endpoint: address.to_owned(),
+        reason,
+    };
+    let uri: Uri = format!("http://{address}")
+        .parse()
+        .map_err(|error: tonic::codegen::http::uri::InvalidUri| invalid(error.to_string()))?;
+    let bare = uri
+        .authority()
+        .is_some_and(|authority| authority.as_str() == address);
+    if !bare || uri.port_u16().is_none_or(|port| port == 0) || uri.host().is_none_or(str::is_empty) {
+        return Err(invalid("expected host:port".into()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -159,12 +233,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::target::Raft;
+
+    fn endpoint(address: &str) -> Result<Endpoint, ClientError> {
+        let target: Arc<dyn Target> = Arc::new(Raft);
+        Endpoint::new(address, &target, &ClientOptions::default())
+    }
 
     #[tokio::test]
     async fn only_host_and_port_make_an_endpoint() {
-        let options = ClientOptions::default();
         for good in ["127.0.0.1:50051", "localhost:1", "[::1]:50051"] {
-            assert_eq!(Endpoint::new(good, &options).unwrap().address, good);
+            assert_eq!(endpoint(good).unwrap().address, good);
         }
         for bad in [
             "",
@@ -177,22 +256,21 @@ mod tests {
             "a b:1",
             "u@a:1/",
         ] {
-            assert!(Endpoint::new(bad, &options).is_err(), "{bad:?}");
+            assert!(endpoint(bad).is_err(), "{bad:?}");
         }
     }
 
     #[tokio::test]
     async fn slow_is_not_silent() {
-        let endpoint = Endpoint::new("127.0.0.1:1", &ClientOptions::default()).unwrap();
+        let endpoint = endpoint("127.0.0.1:1").unwrap();
         let began = Instant::now();
-        endpoint.answered(Some("n1"));
+        endpoint.answered("n1", began + Duration::from_millis(1));
         endpoint.stayed_silent(began);
-        assert!(!endpoint.suspect.load(Ordering::Relaxed));
-        let later = Instant::now() + Duration::from_secs(1);
-        endpoint.stayed_silent(later);
-        assert!(endpoint.suspect.load(Ordering::Relaxed));
-        endpoint.answered(None);
-        assert!(!endpoint.suspect.load(Ordering::Relaxed));
+        assert!(!endpoint.is_suspect());
+        endpoint.stayed_silent(began + Duration::from_secs(1));
+        assert!(endpoint.is_suspect());
+        endpoint.answered("", Instant::now());
+        assert!(!endpoint.is_suspect());
         assert_eq!(endpoint.node_id().as_deref(), Some("n1"));
     }
 }

@@ -1,17 +1,15 @@
 //! One operation on its way through the cluster: attempt by attempt, until it ended or its deadline passed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::raft::{CompareAndSwapRequest, DeleteRequest, GetRequest, PutRequest, ResponseHeader};
+use reports::record::OutcomeKind;
 use tokio::time::{sleep, timeout_at};
-use tonic::{Request, Status};
 use tracing::debug;
 
-use super::endpoint::Endpoint;
-use super::{Call, Shared};
-use crate::outcome::{
-    Answer, Disposition, Failure, FailureKind, OperationResult, Outcome, classify, describe, leader_hint,
-};
+use super::endpoint::{Endpoint, Reason};
+use super::{AttemptError, Call, Shared};
+use crate::outcome::{Answer, Disposition, Failure, OperationResult, Outcome};
 
 /// Where to go after a refusal.
 enum Next {
@@ -32,7 +30,21 @@ pub(super) struct Journey<'a> {
     redirected: bool,
     /// Redirects since the last pause: two nodes that point at each other must not be asked in a tight loop.
     redirects_in_a_row: u32,
-    last_refusal: String,
+    last_refusal: (OutcomeKind, String),
+    refused: Vec<(OutcomeKind, Duration)>,
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub(super) struct Attempted {
+    /// Number of the endpoint.
+    pub(super) stop: usize,
+    /// When it was sent.
+    pub(super) began: Instant,
+    /// When that was known.
+    pub(super) at: Instant,
+    /// An answer and its term, or what came instead.
+    pub(super) result: Result<(Answer, Option<u64>), AttemptError>,
 }
 
 /// Time that must be left for another attempt after a refusal. With less, it would hardly be answered in time, and turn a
@@ -53,105 +65,119 @@ impl<'a> Journey<'a> {
             pauses: 0,
             redirected: false,
             redirects_in_a_row: 0,
-            last_refusal: "never tried".into(),
+            last_refusal: (OutcomeKind::Unavailable, "never tried".into()),
+            refused: Vec::new(),
         }
     }
 
-    pub(super) async fn travel(mut self) -> OperationResult {
-        let mut stop = self.shared.first_stop();
+    /// Goes on until the operation has ended.
+    pub(super) async fn travel(self) -> OperationResult {
+        let first = self.shared.first_stop();
+        self.travel_from(first).await
+    }
+
+    /// Goes on after a first attempt that was made without a journey.
+    pub(super) async fn resume(mut self, attempted: Attempted) -> OperationResult {
+        let endpoint = self.shared.endpoint(attempted.stop);
+        self.attempts = 1;
+        let next = match self.judge(&endpoint, attempted) {
+            Ok(next) => next,
+            Err(outcome) => return self.end(outcome),
+        };
+        match self.step(next).await {
+            Some(stop) => self.travel_from(stop).await,
+            None => self.nobody_took_it(),
+        }
+    }
+
+    async fn travel_from(mut self, mut stop: usize) -> OperationResult {
         loop {
             let endpoint = self.shared.endpoint(stop);
             let next = if endpoint.is_usable(self.deadline).await {
-                let began = Instant::now();
-                if began >= self.deadline {
+                if Instant::now() >= self.deadline {
                     return self.nobody_took_it();
                 }
-                self.count_attempt();
-                match attempt(&endpoint, self.call, self.deadline).await {
-                    Ok((answer, header)) => {
-                        endpoint.answered(header.as_ref().map(|header| header.node_id.as_str()));
-                        self.shared.prefer(stop);
-                        return self.end(Outcome::Ok(answer), header);
-                    }
-                    Err(status) => match self.refused(stop, &endpoint, &status, began) {
-                        Ok(next) => next,
-                        Err(outcome) => return self.end(outcome, None),
-                    },
+                self.count_attempt(&endpoint);
+                let attempted = attempt(self.shared, stop, &endpoint, self.call, self.deadline).await;
+                match self.judge(&endpoint, attempted) {
+                    Ok(next) => next,
+                    Err(ended) => return self.end(ended),
                 }
             } else {
-                self.last_refusal = format!("{} does not answer", endpoint.address);
+                let refusal = format!("{} does not answer", endpoint.address);
+                self.last_refusal = (OutcomeKind::Unavailable, refusal);
                 // A hint to a dead node leads nowhere: the attempt to come is a retry.
                 self.redirected = false;
                 Next::AfterPause(self.shared.turn_away(stop))
             };
-            stop = match next {
-                Next::Now(stop) => stop,
-                Next::AfterPause(stop) => {
-                    if !self.pause().await {
-                        return self.nobody_took_it();
-                    }
-                    stop
-                }
+            stop = match self.step(next).await {
+                Some(stop) => stop,
+                None => return self.nobody_took_it(),
             };
         }
     }
 
-    /// What to do after an error: go on, or end with an outcome.
-    fn refused(
-        &mut self,
-        stop: usize,
-        endpoint: &Endpoint,
-        status: &Status,
-        began: Instant,
-    ) -> Result<Next, Outcome> {
-        let disposition = classify(status);
-        debug!(
-            endpoint = endpoint.address,
-            ?disposition,
-            error = describe(status),
-            "attempt refused"
-        );
-        self.last_refusal = format!("{}: {}", endpoint.address, describe(status));
+    /// The endpoint to ask next, after the pause that it takes; nothing if there is no time or no try left.
+    async fn step(&mut self, next: Next) -> Option<usize> {
+        let retries_left = self.shared.options.retries.is_none_or(|most| self.retries < most);
+        if !self.redirected && self.attempts > 0 && !retries_left {
+            return None;
+        }
+        match next {
+            Next::Now(stop) => Some(stop),
+            Next::AfterPause(stop) => self.pause().await.then_some(stop),
+        }
+    }
+
+    /// What to do after an attempt: go on, or end.
+    fn judge(&mut self, endpoint: &Endpoint, attempted: Attempted) -> Result<Next, Ended> {
+        let Attempted {
+            stop,
+            began,
+            at,
+            result,
+        } = attempted;
+        let error = match result {
+            Ok((answer, term)) => {
+                return Err(Ended {
+                    outcome: Outcome::Ok(answer),
+                    node: endpoint.node_id(),
+                    term,
+                    answered_after: Some(at.saturating_duration_since(began)),
+                    at,
+                });
+            }
+            Err(error) => error,
+        };
+        let disposition = self.shared.disposition(&error);
+        debug!(endpoint = endpoint.address, ?disposition, %error, "attempt refused");
+        self.refused
+            .push((disposition.kind(), at.saturating_duration_since(began)));
+        self.last_refusal = (disposition.kind(), format!("{}: {}", endpoint.address, error));
+        note(endpoint, disposition, began, at);
         match disposition {
             Disposition::Redirect => {
-                endpoint.answered(None);
-                Ok(self.follow_hint(stop, status))
+                endpoint.count_redirected_away();
+                Ok(self.follow_hint(stop, &error))
             }
-            Disposition::Elsewhere => {
-                endpoint.answered(None);
+            Disposition::Elsewhere | Disposition::NotSent => {
                 Ok(Next::AfterPause(self.shared.turn_away(stop)))
             }
-            Disposition::Again => {
-                endpoint.answered(None);
-                Ok(Next::AfterPause(stop))
-            }
-            Disposition::NotSent => {
-                endpoint.broke();
-                Ok(Next::AfterPause(self.shared.turn_away(stop)))
-            }
+            Disposition::Again => Ok(Next::AfterPause(stop)),
             Disposition::Rejected => {
-                endpoint.answered(None);
-                Err(Outcome::Failed(Failure::new(
-                    FailureKind::Rejected,
-                    describe(status),
-                )))
+                let failure = Failure::new(OutcomeKind::Rejected, error.to_string());
+                Err(Ended::without_answer(Outcome::Failed(failure), at))
             }
             Disposition::Ambiguous(kind) => {
-                match kind {
-                    FailureKind::NoAnswer => endpoint.stayed_silent(began),
-                    FailureKind::ConnectionLost => endpoint.broke(),
-                    _ => endpoint.answered(None),
-                }
                 self.shared.turn_away(stop);
-                Err(self.ambiguous(kind, endpoint, status))
+                Err(Ended::without_answer(self.ambiguous(kind, endpoint, &error), at))
             }
         }
     }
 
-    fn follow_hint(&mut self, stop: usize, status: &Status) -> Next {
-        let (id, address) = leader_hint(status);
-        match self.shared.hinted(id, address) {
-            Some(leader) if leader != stop => {
+    fn follow_hint(&mut self, stop: usize, error: &AttemptError) -> Next {
+        match self.shared.hinted(error) {
+            Some(leader) if leader != stop && self.shared.options.follow_redirects => {
                 self.shared.prefer(leader);
                 self.redirected = true;
                 self.redirects_in_a_row += 1;
@@ -165,13 +191,16 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn count_attempt(&mut self) {
-        match (self.attempts, std::mem::take(&mut self.redirected)) {
-            (0, _) => {}
-            (_, true) => self.redirects += 1,
-            (_, false) => self.retries += 1,
-        }
+    fn count_attempt(&mut self, endpoint: &Endpoint) {
+        let reason = match (self.attempts, std::mem::take(&mut self.redirected)) {
+            (0, _) => Reason::First,
+            (_, true) => Reason::Redirect,
+            (_, false) => Reason::Retry,
+        };
+        self.redirects += u32::from(reason == Reason::Redirect);
+        self.retries += u32::from(reason == Reason::Retry);
         self.attempts += 1;
+        endpoint.count_attempt(reason);
     }
 
     /// Waits before the next attempt; false if the deadline comes first.
@@ -182,131 +211,98 @@ impl<'a> Journey<'a> {
         if Instant::now() + pause + ATTEMPT_TIME_MIN >= self.deadline {
             return false;
         }
+        let _waiting = self.shared.backoff.wait();
         sleep(pause).await;
         true
     }
 
-    fn ambiguous(&self, kind: FailureKind, endpoint: &Endpoint, status: &Status) -> Outcome {
+    fn ambiguous(&self, kind: OutcomeKind, endpoint: &Endpoint, error: &AttemptError) -> Outcome {
         // Only what the store said is worth counting by its words; of the rest the place is told.
         let detail = match kind {
-            FailureKind::StoreUnsure | FailureKind::Unlabelled => describe(status),
-            _ => format!("{}: {}", endpoint.address, describe(status)),
+            OutcomeKind::Unsure | OutcomeKind::Unlabelled => error.to_string(),
+            _ => format!("{}: {}", endpoint.address, error),
         };
-        let failure = Failure::new(kind, detail);
-        match self.call {
-            Call::Get { .. } => Outcome::Failed(failure),
-            Call::Put { .. } | Call::Cas { .. } | Call::Delete { .. } => Outcome::Unknown(failure),
-        }
+        self.call.without_answer(Failure::new(kind, detail))
     }
 
     /// Every attempt was refused before execution, so it certainly did not happen.
     fn nobody_took_it(self) -> OperationResult {
-        let failure = Failure::new(FailureKind::NobodyTookIt, self.last_refusal.clone());
-        self.end(Outcome::Failed(failure), None)
+        let (kind, detail) = self.last_refusal.clone();
+        let outcome = Outcome::Failed(Failure::new(kind, detail));
+        self.end(Ended::without_answer(outcome, Instant::now()))
     }
 
-    fn end(self, outcome: Outcome, header: Option<ResponseHeader>) -> OperationResult {
+    fn end(self, ended: Ended) -> OperationResult {
         OperationResult {
-            outcome,
-            term: header.as_ref().map(|header| header.term),
-            node: header.map(|header| header.node_id).filter(|id| !id.is_empty()),
+            outcome: ended.outcome,
+            node: ended.node,
+            term: ended.term,
             redirects: self.redirects,
             retries: self.retries,
+            answered_after: ended.answered_after,
+            refused: self.refused,
+            at: ended.at,
         }
     }
 }
 
-/// Sends the operation once.
+/// How a journey ended.
+struct Ended {
+    outcome: Outcome,
+    node: Option<Arc<str>>,
+    term: Option<u64>,
+    answered_after: Option<Duration>,
+    at: Instant,
+}
+
+impl Ended {
+    fn without_answer(outcome: Outcome, at: Instant) -> Ended {
+        Ended {
+            outcome,
+            node: None,
+            term: None,
+            answered_after: None,
+            at,
+        }
+    }
+}
+
+/// What an error says about the endpoint that it came from.
+fn note(endpoint: &Endpoint, disposition: Disposition, began: Instant, at: Instant) {
+    match disposition {
+        Disposition::NotSent | Disposition::Ambiguous(OutcomeKind::Transport) => endpoint.broke(),
+        Disposition::Ambiguous(OutcomeKind::TimeoutClient) => endpoint.stayed_silent(began),
+        _ => endpoint.answered("", at),
+    }
+}
+
+/// Sends the operation once and waits for what comes of it.
 async fn attempt(
+    shared: &Shared,
+    stop: usize,
     endpoint: &Endpoint,
     call: &Call,
     deadline: Instant,
-) -> Result<(Answer, Option<ResponseHeader>), Status> {
-    match timeout_at(deadline.into(), send(endpoint, call, deadline)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Status::deadline_exceeded("no answer before the deadline")),
+) -> Attempted {
+    let began = Instant::now();
+    let target = &shared.target;
+    let remaining = deadline.saturating_duration_since(began);
+    let _out = shared.backoff.send();
+    let sent = endpoint
+        .connection()
+        .call(target.method(call), Some(remaining), |body| {
+            target.encode(call, body)
+        });
+    let result = match timeout_at(deadline.into(), sent).await {
+        Ok(Ok(answer)) => shared.read(endpoint, call, answer.body(), Instant::now()),
+        Ok(Err(error)) => Err(AttemptError::Wire(error)),
+        // It may have left, and so it may happen.
+        Err(_) => Err(AttemptError::Deadline),
+    };
+    Attempted {
+        stop,
+        began,
+        at: Instant::now(),
+        result,
     }
-}
-
-async fn send(
-    endpoint: &Endpoint,
-    call: &Call,
-    deadline: Instant,
-) -> Result<(Answer, Option<ResponseHeader>), Status> {
-    let mut connection = endpoint.connection();
-    match call.clone() {
-        Call::Put { key, value } => {
-            let request = with_deadline(
-                PutRequest {
-                    key,
-                    value,
-                    session: None,
-                },
-                deadline,
-            );
-            let response = connection.put(request).await?.into_inner();
-            Ok((
-                Answer::Written {
-                    index: response.index,
-                },
-                response.header,
-            ))
-        }
-        Call::Get { key } => {
-            let request = with_deadline(
-                GetRequest {
-                    key,
-                    ..Default::default()
-                },
-                deadline,
-            );
-            let response = connection.get(request).await?.into_inner();
-            let value = response.found.then_some(response.value);
-            Ok((
-                Answer::Read {
-                    value,
-                    index: response.index,
-                },
-                response.header,
-            ))
-        }
-        Call::Cas { key, expected, value } => {
-            let request = with_deadline(
-                CompareAndSwapRequest {
-                    key,
-                    expected,
-                    value,
-                    session: None,
-                },
-                deadline,
-            );
-            let response = connection.compare_and_swap(request).await?.into_inner();
-            let index = response.index;
-            let answer = if response.swapped {
-                Answer::Swapped { index }
-            } else {
-                Answer::Mismatch {
-                    current: response.current,
-                    index,
-                }
-            };
-            Ok((answer, response.header))
-        }
-        Call::Delete { key } => {
-            let request = with_deadline(DeleteRequest { key, session: None }, deadline);
-            let response = connection.delete(request).await?.into_inner();
-            let answer = Answer::Deleted {
-                index: response.index,
-                existed: response.existed,
-            };
-            Ok((answer, response.header))
-        }
-    }
-}
-
-/// Tells the node how long the answer will be waited for.
-fn with_deadline<T>(message: T, deadline: Instant) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-    request
 }

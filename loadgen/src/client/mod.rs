@@ -5,6 +5,9 @@
 //! unknown and a read as failed. A node that broke a connection or stayed silent is asked for its status before it gets
 //! another operation. Never hides an attempt: redirects and retries are counted in the result.
 
+mod backoff;
+mod call;
+mod direct;
 mod endpoint;
 mod journey;
 
@@ -12,18 +15,24 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use proto::raft::GetClusterStatusResponse;
+use reports::record::{EndpointLoad, OutcomeKind};
 use thiserror::Error;
-use tonic::Status;
 
-use crate::outcome::OperationResult;
+use crate::outcome::{Answer, Disposition, OperationResult};
+use crate::target::{Presence, Raft, Target};
+use crate::wire::CallError;
 use crate::workload::mix_bits;
+use backoff::Backoff;
+use call::AttemptError;
 use endpoint::Endpoint;
 use journey::Journey;
 
-/// First pause before a retry; each further one is drawn from a range twice as wide.
+pub use call::Call;
+pub(crate) use direct::{Arrived, Departure, Refused};
+
+/// Usual first range of pauses before a retry.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
-/// Widest range that a pause is drawn from.
+/// Usual widest range of pauses before a retry.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Endpoints that hints may add beyond those given.
 const HINTED_ENDPOINTS_MAX: usize = 16;
@@ -37,6 +46,14 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Where an operation is tried first.
     pub route: Route,
+    /// Attempts after refusals other than redirects, at most; without a number, until the deadline.
+    pub retries: Option<u32>,
+    /// First range that a pause before a retry is drawn from; each further one is twice as wide.
+    pub pause_first: Duration,
+    /// Widest range that a pause is drawn from.
+    pub pause_max: Duration,
+    /// Ask the node that a refusal points to, at once. Off: the next endpoint, after a pause.
+    pub follow_redirects: bool,
     /// Follow a hint to an address that is none of the endpoints. Off by default: under test every client has its own
     /// way to a node, and a direct call would sneak past the faults.
     pub dial_hints: bool,
@@ -48,6 +65,10 @@ impl Default for ClientOptions {
             connections: 2,
             timeout: Duration::from_secs(2),
             route: Route::Leader,
+            retries: None,
+            pause_first: PAUSE_FIRST,
+            pause_max: PAUSE_MAX,
+            follow_redirects: true,
             dial_hints: false,
         }
     }
@@ -59,7 +80,9 @@ pub enum Route {
     /// At the node that answered last, or was hinted at since.
     Leader,
     /// At all endpoints in turn; those that do not lead redirect. Keeps talking to a leader that others have deposed.
-    Spread,
+    RoundRobin,
+    /// At this endpoint, counted from zero in the order given.
+    Endpoint(usize),
 }
 
 /// Why a client cannot be built.
@@ -68,6 +91,14 @@ pub enum ClientError {
     /// Nothing to connect to.
     #[error("no endpoint given: name at least one node as host:port")]
     NoEndpoints,
+    /// A route to an endpoint that was not given.
+    #[error("there is no endpoint number {number}: {given} given, counted from zero")]
+    NoSuchEndpoint {
+        /// Asked for.
+        number: usize,
+        /// How many there are.
+        given: usize,
+    },
     /// Not an address.
     #[error("`{endpoint}` is not an endpoint: {reason}")]
     InvalidEndpoint {
@@ -75,37 +106,6 @@ pub enum ClientError {
         endpoint: String,
         /// What is wrong with it.
         reason: String,
-    },
-}
-
-/// One operation to execute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// Set a key.
-    Put {
-        /// Which.
-        key: String,
-        /// To what.
-        value: String,
-    },
-    /// Read a key.
-    Get {
-        /// Which.
-        key: String,
-    },
-    /// Set a key if it holds the expected value, or is absent where nothing is expected.
-    Cas {
-        /// Which.
-        key: String,
-        /// What it must hold.
-        expected: Option<String>,
-        /// To what.
-        value: String,
-    },
-    /// Remove a key.
-    Delete {
-        /// Which.
-        key: String,
     },
 }
 
@@ -124,17 +124,35 @@ struct Shared {
     preferred: AtomicUsize,
     turn: AtomicUsize,
     jitter: AtomicU64,
+    target: Arc<dyn Target>,
+    backoff: Backoff,
 }
 
 impl Client {
-    /// Prepares connections to `endpoints` (host:port) without opening any. Must be called within a tokio runtime.
+    /// A client of the reference store: see [`Client::of`].
     pub fn connect<E: AsRef<str>>(endpoints: &[E], options: ClientOptions) -> Result<Client, ClientError> {
+        Client::of(Arc::new(Raft), endpoints, options)
+    }
+
+    /// Prepares connections to `endpoints` (host:port) of a store of this kind, without opening any. Must be called within
+    /// a tokio runtime.
+    pub fn of<E: AsRef<str>>(
+        target: Arc<dyn Target>,
+        endpoints: &[E],
+        options: ClientOptions,
+    ) -> Result<Client, ClientError> {
         let endpoints: Vec<_> = endpoints
             .iter()
-            .map(|address| Endpoint::new(address.as_ref(), &options).map(Arc::new))
+            .map(|address| Endpoint::new(address.as_ref(), &target, &options).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        if endpoints.is_empty() {
+        if endpoints.is_empty() && !target.is_in_process() {
             return Err(ClientError::NoEndpoints);
+        }
+        if let Route::Endpoint(number) = options.route
+            && number >= endpoints.len()
+        {
+            let given = endpoints.len();
+            return Err(ClientError::NoSuchEndpoint { number, given });
         }
         Ok(Client {
             shared: Arc::new(Shared {
@@ -144,19 +162,21 @@ impl Client {
                 preferred: AtomicUsize::new(0),
                 turn: AtomicUsize::new(0),
                 jitter: AtomicU64::new(0),
+                target,
+                backoff: Backoff::default(),
             }),
         })
     }
 
     /// Sets a key.
     pub async fn put(&self, key: &str, value: &str, deadline: Instant) -> OperationResult {
-        let (key, value) = (key.to_owned(), value.to_owned());
+        let (key, value) = (key.into(), value.to_owned());
         self.execute(&Call::Put { key, value }, deadline).await
     }
 
     /// Reads a key.
     pub async fn get(&self, key: &str, deadline: Instant) -> OperationResult {
-        self.execute(&Call::Get { key: key.to_owned() }, deadline).await
+        self.execute(&Call::Get { key: key.into() }, deadline).await
     }
 
     /// Sets a key if it holds `expected`; with nothing expected, if it is absent.
@@ -168,7 +188,7 @@ impl Client {
         deadline: Instant,
     ) -> OperationResult {
         let call = Call::Cas {
-            key: key.to_owned(),
+            key: key.into(),
             expected: expected.map(str::to_owned),
             value: value.to_owned(),
         };
@@ -177,36 +197,31 @@ impl Client {
 
     /// Removes a key.
     pub async fn delete(&self, key: &str, deadline: Instant) -> OperationResult {
-        self.execute(&Call::Delete { key: key.to_owned() }, deadline)
-            .await
+        self.execute(&Call::Delete { key: key.into() }, deadline).await
     }
 
-    /// Asks the node behind endpoint number `endpoint`, and no other, for its status.
-    ///
-    /// # Panics
-    /// If there is no such endpoint.
-    pub async fn status(&self, endpoint: usize, limit: Duration) -> Result<GetClusterStatusResponse, Status> {
-        let endpoint = self.shared.endpoint(endpoint);
-        endpoint.status(limit).await
+    /// The kind of store it talks to.
+    pub fn target(&self) -> &Arc<dyn Target> {
+        &self.shared.target
     }
 
-    /// Asks every endpoint for its status at once, which also teaches which node is where.
-    pub async fn status_of_all(&self, limit: Duration) -> Vec<Result<GetClusterStatusResponse, Status>> {
+    /// Asks every endpoint who it is, at once, which also teaches which node is where and who leads.
+    pub async fn presence_of_all(&self, limit: Duration) -> Vec<Result<Presence, CallError>> {
         let asked: Vec<_> = (0..self.shared.given)
             .map(|number| {
                 let endpoint = self.shared.endpoint(number);
-                tokio::spawn(async move { endpoint.status(limit).await })
+                tokio::spawn(async move { endpoint.presence(limit).await })
             })
             .collect();
         let mut answers = Vec::with_capacity(asked.len());
         for (number, answer) in asked.into_iter().enumerate() {
-            let answer = answer
-                .await
-                .unwrap_or_else(|error| Err(Status::internal(error.to_string())));
-            if let Ok(status) = &answer
-                && let Some(header) = &status.header
-                && header.node_id == status.leader_id
-                && !header.node_id.is_empty()
+            let answer = answer.await.unwrap_or_else(|error| {
+                let reason = error.to_string();
+                Err(CallError::Lost { reason })
+            });
+            if let Ok(presence) = &answer
+                && presence.node == presence.leader
+                && !presence.node.is_empty()
             {
                 self.shared.prefer(number);
             }
@@ -215,8 +230,25 @@ impl Client {
         answers
     }
 
+    /// What each endpoint was asked and answered since the client was made, in the order given; questions about its
+    /// status are not counted.
+    pub fn endpoint_loads(&self) -> Vec<EndpointLoad> {
+        let endpoints = self
+            .shared
+            .endpoints
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        endpoints.iter().map(|endpoint| endpoint.load()).collect()
+    }
+
+    /// How much of the time between two instants nothing was out while at least one operation waited between attempts:
+    /// the client's own share of an outage.
+    pub fn own_backoff(&self, from: Instant, to: Instant) -> Duration {
+        self.shared.backoff.within(from, to)
+    }
+
     /// The endpoints given, in order, each with its node's identifier once learned.
-    pub fn endpoints(&self) -> Vec<(String, Option<String>)> {
+    pub fn endpoints(&self) -> Vec<(String, Option<Arc<str>>)> {
         let endpoints = self
             .shared
             .endpoints
@@ -248,7 +280,8 @@ impl Shared {
     fn first_stop(&self) -> usize {
         match self.options.route {
             Route::Leader => self.preferred.load(Ordering::Relaxed),
-            Route::Spread => self.turn.fetch_add(1, Ordering::Relaxed) % self.given,
+            Route::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed) % self.given.max(1),
+            Route::Endpoint(number) => number,
         }
     }
 
@@ -265,8 +298,39 @@ impl Shared {
         next
     }
 
+    /// What an error leaves the client to do.
+    fn disposition(&self, error: &AttemptError) -> Disposition {
+        match error {
+            AttemptError::Deadline => Disposition::Ambiguous(OutcomeKind::TimeoutClient),
+            AttemptError::NeverLeft | AttemptError::Wire(CallError::NotSent { .. }) => Disposition::NotSent,
+            AttemptError::Wire(CallError::Lost { .. }) => Disposition::Ambiguous(OutcomeKind::Transport),
+            AttemptError::Wire(CallError::Protocol { .. }) | AttemptError::Malformed(_) => {
+                Disposition::Ambiguous(OutcomeKind::Unlabelled)
+            }
+            AttemptError::Wire(CallError::Status(status)) => self.target.disposition(status),
+        }
+    }
+
+    /// Reads an answer, and learns from it who gave it.
+    fn read(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call,
+        body: &[u8],
+        at: Instant,
+    ) -> Result<(Answer, Option<u64>), AttemptError> {
+        let reply = self.target.answer(call, body).map_err(AttemptError::Malformed)?;
+        endpoint.answered(reply.node, at);
+        endpoint.count_ok();
+        Ok((reply.answer, reply.term))
+    }
+
     /// The endpoint that a refusal points to, if it is one of ours or may become one.
-    fn hinted(&self, id: Option<&str>, address: Option<&str>) -> Option<usize> {
+    fn hinted(&self, error: &AttemptError) -> Option<usize> {
+        let AttemptError::Wire(CallError::Status(status)) = error else {
+            return None;
+        };
+        let (id, address) = self.target.leader_hint(status);
         let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
         let known = id.and_then(|id| endpoints.iter().position(|endpoint| endpoint.is_node(id)));
         let (None, true, Some(address)) = (known, self.options.dial_hints, address) else {
@@ -276,7 +340,7 @@ impl Shared {
             return Some(known);
         }
         drop(endpoints);
-        let added = Endpoint::new(address, &self.options).ok()?;
+        let added = Endpoint::new(address, &self.target, &self.options).ok()?;
         let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
         if endpoints.len() >= self.given + HINTED_ENDPOINTS_MAX {
             return None;
@@ -288,7 +352,11 @@ impl Shared {
     /// A pause drawn from zero to twice the previous range ("full jitter"), so that refused clients do not return as
     /// one crowd.
     fn pause(&self, round: u32) -> Duration {
-        let range = PAUSE_FIRST.saturating_mul(1 << round.min(10)).min(PAUSE_MAX);
+        let options = &self.options;
+        let range = options
+            .pause_first
+            .saturating_mul(1 << round.min(16))
+            .min(options.pause_max);
         let random = mix_bits(self.jitter.fetch_add(1, Ordering::Relaxed));
         range.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
     }

@@ -112,6 +112,9 @@ pub struct OperationLoad {
     pub scheduled: Option<Percentiles>,
     /// Error text and how often.
     pub errors: BTreeMap<String, u64>,
+    /// Where it consists of parts, how long each took, of `ok` operations: `read` and `write` of a read-modify-write.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, Percentiles>,
     /// Every way in which operations ended, with its latency: from the planned start, in a closed loop from the first
     /// attempt. What never left or never ended has its age.
     #[serde(default)]

@@ -1,0 +1,72 @@
+//! What can be said on the command line.
+
+mod load;
+mod output;
+mod pace;
+mod target;
+mod work;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(super) use load::LoadArgs;
+pub(super) use output::OutputArgs;
+pub(super) use pace::PaceArgs;
+pub(super) use target::TargetArgs;
+pub(super) use work::WorkArgs;
+
+/// Put load on a replicated key-value store and measure what its users would feel.
+///
+/// Response times count from the moment at which an operation was planned to start, not from when it could be sent: a store
+/// that stands still cannot hide the users who arrived meanwhile. What failed counts as infinitely slow. If the generator
+/// was the limit, the first line says so.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about, after_help = EXIT_CODES)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0    the run was made and recorded
+  1    the store returned values that nobody can have written, or `compare` found a regression
+  2    wrong usage
+  5    the surroundings failed: a node that does not answer, a disk that cannot be written
+  97   the run ended itself: --overflow abort, or a threshold with `abort`
+  98   the run's verdict is one that --fail-on names
+  99   a threshold failed
+  130  interrupted; what was measured by then is recorded";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make one measured run.
+    Run(Box<RunArgs>),
+}
+
+/// Verdicts of a run that can decide its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FailOn {
+    /// The generator, not the store, was the limit.
+    GeneratorBound,
+    /// The machine or the numbers were too unsteady for a repetition to agree.
+    Noisy,
+    /// The load never settled.
+    Unsteady,
+    /// Too few operations were answered.
+    TooThin,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    #[command(flatten)]
+    pub(super) pace: PaceArgs,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
+    #[command(flatten)]
+    pub(super) work: WorkArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}

@@ -1,0 +1,131 @@
+//! What a run came to: everything added up, and judged.
+
+use std::sync::Arc;
+
+use reports::record::{EndpointLoad, Load};
+
+use super::driver::Driver;
+use super::{LoadError, LoadOutcome, Progress};
+use crate::clock::nanos;
+use crate::cpu::process_cpu;
+use crate::recorder::Totals;
+use crate::scribe::ScribeGone;
+use crate::verdict::{Evidence, Waits, judge};
+
+impl Driver {
+    pub(super) async fn output_error(self, trouble: ScribeGone) -> LoadError {
+        match (self.scribe.finish().await, trouble) {
+            (Err(error), _) => LoadError::Output(error),
+            (Ok(_), ScribeGone::Behind) => LoadError::OutputBehind,
+            (Ok(_), ScribeGone::Failed) => {
+                LoadError::Output(std::io::Error::other("the writing thread ended early"))
+            }
+        }
+    }
+
+    pub(super) async fn finish(
+        mut self,
+        progress: &mut (impl FnMut(&Progress) + Send),
+    ) -> Result<LoadOutcome, LoadError> {
+        let ended = self.clock.now();
+        let cpu = self
+            .cpu_before
+            .zip(process_cpu())
+            .map(|(before, after)| after.saturating_sub(before));
+        progress(&self.report());
+        let load_end = self.noticed_until.max(self.measured_from());
+        let mut totals = self.recorder.finish(load_end, ended.max(load_end));
+        let mut handed = self.scribe.events(self.history.take());
+        for interval in std::mem::take(&mut totals.histograms) {
+            handed = handed.and_then(|()| self.scribe.interval(interval));
+        }
+        let history = self.scribe.finish().await.map_err(LoadError::Output)?;
+        if handed.is_err() {
+            return Err(LoadError::OutputBehind);
+        }
+        let open_loop = self.config.arrivals.is_open();
+        let waits = Waits {
+            planned: totals.planned,
+            waited: self.queued,
+            unsent: totals.counts.unsent,
+            stopped: self.stopped,
+            max_in_flight: self.config.max_in_flight,
+        };
+        let lateness = open_loop.then(|| totals.lag.pacer.clone());
+        let verdict = judge(&Evidence {
+            ok: totals.counts.ok,
+            lateness: lateness.clone(),
+            lateness_limit: self.config.lateness_limit,
+            response_p50: totals.all.p50,
+            cpu: cpu
+                .zip(self.config.client_cores)
+                .map(|(used, cores)| (used, ended - self.begins, cores)),
+            waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
+        });
+        let endpoints = difference(self.client.endpoint_loads(), &self.endpoints_before);
+        let (gap, since) = totals.longest_write_gap;
+        let (from, to) = (self.clock.instant_of(since), self.clock.instant_of(since + gap));
+        let writes = self.config.workload.mix.writes();
+        let backoff = nanos(self.client.own_backoff(from, to));
+        let latency = totals.all.clone();
+        let load = Load {
+            kind: self.config.arrivals.kind(),
+            rate: self.config.arrivals.rate().map(|rate| rate.as_f64()),
+            verdict,
+            client_cpu: cpu,
+            longest_write_gap: writes.then_some(totals.longest_write_gap),
+            own_backoff_in_gap: writes.then_some(backoff),
+            lag: open_loop.then(|| totals.lag.clone()),
+            attempts: endpoints.iter().map(|endpoint| endpoint.attempts).sum(),
+            endpoints,
+            ..load(totals)
+        };
+        Ok(LoadOutcome {
+            load,
+            workload: Arc::clone(&self.workload),
+            history,
+            warmup: self.warmup,
+            lateness,
+            latency,
+            queued: self.queued,
+            begins: self.begins,
+            ended,
+            stopped: self.stopped,
+            aborted: self.aborted,
+            next_process: self.processes.unused(),
+        })
+    }
+}
+
+/// What the books alone know.
+fn load(totals: Totals) -> Load {
+    Load {
+        planned: totals.planned,
+        counts: totals.counts,
+        operations: totals.summary.operations,
+        total: Some(totals.summary.total),
+        intervals: totals.intervals,
+        terms: totals.terms,
+        redirects: totals.redirects,
+        retries: totals.retries,
+        integrity_errors: totals.integrity_errors,
+        ..Load::default()
+    }
+}
+
+/// What endpoints were asked since then. Endpoints are only ever added.
+fn difference(now: Vec<EndpointLoad>, before: &[EndpointLoad]) -> Vec<EndpointLoad> {
+    let nothing = EndpointLoad::default();
+    let one = |(number, now): (usize, EndpointLoad)| {
+        let before = before.get(number).unwrap_or(&nothing);
+        EndpointLoad {
+            attempts: now.attempts - before.attempts,
+            ok: now.ok - before.ok,
+            redirects: now.redirects - before.redirects,
+            retries: now.retries - before.retries,
+            redirected_away: now.redirected_away - before.redirected_away,
+            ..now
+        }
+    };
+    now.into_iter().enumerate().map(one).collect()
+}
