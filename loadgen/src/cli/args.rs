@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use super::export_command::ExportArgs;
+use super::list_command::ListArgs;
+use super::schema_command::SchemaArgs;
+use super::show_command::ShowArgs;
 use super::units;
 use crate::client::Route;
 use crate::schedule::{Arrivals, Rate};
@@ -31,6 +35,27 @@ Exit codes:
 pub(super) enum Command {
     /// Make one measured run.
     Run(RunArgs),
+    /// Print the summary of a recorded run.
+    Show(ShowArgs),
+    /// List recorded runs, newest first.
+    List(ListArgs),
+    /// Write a recorded run in the format of another tool.
+    Export(ExportArgs),
+    /// Print the JSON Schema of what a run writes.
+    Schema(SchemaArgs),
+}
+
+impl Command {
+    /// The word that chose it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Command::Run(_) => "run",
+            Command::Show(_) => "show",
+            Command::List(_) => "list",
+            Command::Export(_) => "export",
+            Command::Schema(_) => "schema",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

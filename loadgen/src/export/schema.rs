@@ -3,10 +3,10 @@
 //! Promises: derived from the types that write and read the files, so that the schema is never another one than theirs;
 //! what a reader ignores (fields that it does not know) the schema allows.
 
-use reports::record::{Load, Manifest, SCHEMA_VERSION};
+use reports::record::{Load, Manifest, Operation, OutcomeKind, SCHEMA_VERSION};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ndjson::Line;
 
@@ -32,7 +32,25 @@ pub fn schema(document: Document) -> Value {
         "$id".into(),
         Value::String(format!("urn:whitewater:schema:{name}:{SCHEMA_VERSION}")),
     );
-    schema.to_value()
+    let mut schema = schema.to_value();
+    if document == Document::Load {
+        name_keys(&mut schema);
+    }
+    schema
+}
+
+/// Says which keys the maps of `load.json` have, which the derived schema leaves open.
+fn name_keys(schema: &mut Value) {
+    // What records called a get and a put in the first records of this schema version.
+    const ALIASES: [&str; 2] = ["read", "write"];
+    let operations: Vec<&str> = Operation::ALL
+        .map(Operation::as_str)
+        .into_iter()
+        .chain(ALIASES)
+        .collect();
+    let outcomes = OutcomeKind::ALL.map(OutcomeKind::as_str);
+    schema["properties"]["operations"]["propertyNames"] = json!({ "enum": operations });
+    schema["$defs"]["OperationLoad"]["properties"]["outcomes"]["propertyNames"] = json!({ "enum": outcomes });
 }
 
 /// What a reader takes: fields with a default may be missing, as in records of older tools.
