@@ -7,12 +7,14 @@
 //! not changed for a given meaning.
 
 mod labels;
+mod progress;
 mod server;
 
 use hdrhistogram::Histogram;
 use reports::record::{Load, LoadVerdict, Nanos, OperationLoad};
 
 pub use labels::{LabelError, Labels, RESERVED};
+pub use progress::render_progress;
 pub use server::{CONNECTIONS_MAX, HEAD_BYTES_MAX, REQUEST_TIME_MAX, listen_address, serve};
 
 use super::hlog::IntervalLog;
@@ -184,6 +186,10 @@ fn generator(load: &Load, page: &mut Page<'_>) {
         ),
     ];
     for (name, help, value) in counters {
+        if name == "whitewater_attempts_total" && load.attempts < load.counts.ok {
+            // Records of older tools did not count them.
+            continue;
+        }
         page.family(name, "counter", help);
         page.count(name, &[], value);
     }
