@@ -19,6 +19,7 @@ pub mod cli;
 pub mod client;
 mod clock;
 mod cpu;
+pub mod export;
 pub mod history;
 pub mod outcome;
 pub mod pacer;

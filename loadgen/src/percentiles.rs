@@ -9,7 +9,7 @@ use reports::record::{Nanos, Percentiles};
 /// Values that must lie beyond a percentile for it to mean something.
 const BEYOND_MIN: u64 = 10;
 /// Digits that a recorded value keeps.
-const DIGITS: u8 = 3;
+pub(crate) const DIGITS: u8 = 3;
 
 /// A growing set of latencies.
 #[derive(Debug, Clone)]

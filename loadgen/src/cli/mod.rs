@@ -4,8 +4,13 @@
 //! (see `--help`); an interrupted run is recorded as far as it came.
 
 mod args;
+mod export_command;
+mod list_command;
 mod progress;
+mod recorded;
 mod run_command;
+mod schema_command;
+mod show_command;
 mod summary;
 mod units;
 
@@ -30,6 +35,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run(args) => run_command::run(args),
+        Command::Show(args) => show_command::show(args),
+        Command::List(args) => list_command::list(args),
+        Command::Export(args) => export_command::export(args),
+        Command::Schema(args) => schema_command::print(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -37,13 +46,17 @@ pub fn main() -> ExitCode {
             // Standard error may be gone; the exit code still tells.
             let _ = writeln!(io::stderr(), "error: {failure}");
             if failure.code == USAGE {
-                let usage = Cli::command()
-                    .find_subcommand_mut("run")
-                    .map(|run| run.render_usage());
+                let name = cli.command.name();
+                let mut command = Cli::command();
+                // Building puts `loadgen` before the name of each command.
+                command.build();
+                let usage = command
+                    .find_subcommand_mut(name)
+                    .map(|command| command.render_usage());
                 let usage = usage.map(|usage| usage.to_string()).unwrap_or_default();
                 let _ = writeln!(
                     io::stderr(),
-                    "\n{usage}\n\nFor more information, try `loadgen run --help`."
+                    "\n{usage}\n\nFor more information, try `loadgen {name} --help`."
                 );
             }
             ExitCode::from(failure.code)

@@ -96,7 +96,7 @@ fn or_few(value: Option<Nanos>) -> String {
 }
 
 /// With three digits, which is what a histogram keeps.
-fn human(nanos: Nanos) -> String {
+pub(super) fn human(nanos: Nanos) -> String {
     let (unit, name) = match nanos {
         0..1_000 => (1.0, "ns"),
         1_000..1_000_000 => (1e3, "µs"),
@@ -134,7 +134,18 @@ fn percentiles(percentiles: &Percentiles) -> Value {
 }
 
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    print_bytes(text.as_bytes())
+}
+
+/// The text without what would move a terminal's cursor.
+pub(super) fn printable(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(visible).collect()
+}
+
+pub(super) fn print_bytes(text: &[u8]) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
         // Whoever reads us has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(CommandError::environment(error)),

@@ -8,6 +8,7 @@
     reason = "each test file is a crate of its own and uses only part of this; a failed unwrap fails the test"
 )]
 
+pub mod records;
 pub mod runs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

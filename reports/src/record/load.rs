@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Nanos, Operation, OutcomeKind};
 
 /// The load side of a run. The default is a load in which nothing happened.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
     /// Open or closed loop.
     pub kind: LoopKind,
@@ -58,7 +59,7 @@ pub struct Load {
 }
 
 /// Who decides when the next operation starts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LoopKind {
     /// A plan with equal gaps.
@@ -71,7 +72,7 @@ pub enum LoopKind {
 }
 
 /// Every operation ends in exactly one of these.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Happened. A compare-and-swap that found another value counts here too: the store answered.
     pub ok: u64,
@@ -95,7 +96,7 @@ impl Counts {
 }
 
 /// One kind of operation over the whole run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationLoad {
     /// How they ended.
     pub counts: Counts,
@@ -122,7 +123,7 @@ pub struct OperationLoad {
 }
 
 /// Operations that ended in one way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeLoad {
     /// How many.
     pub count: u64,
@@ -131,7 +132,7 @@ pub struct OutcomeLoad {
 }
 
 /// How late operations were started.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lag {
     /// From the planned start to the first attempt, of all operations that were started.
     pub total: Percentiles,
@@ -142,7 +143,7 @@ pub struct Lag {
 }
 
 /// What one endpoint was asked and answered.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointLoad {
     /// Its address.
     pub endpoint: String,
@@ -161,7 +162,7 @@ pub struct EndpointLoad {
 }
 
 /// What was answered in one term.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TermLoad {
     /// Which.
     pub term: u64,
@@ -178,7 +179,7 @@ pub struct TermLoad {
 }
 
 /// A named stretch of the plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadPhase {
     /// Its name.
     pub name: String,
@@ -189,7 +190,7 @@ pub struct LoadPhase {
 }
 
 /// What a latency is measured from; the tags in `latency.hlog` are `<operation>.<outcome>.<measure>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
     /// From the planned start.
@@ -216,7 +217,7 @@ impl Measure {
 
 /// Nanoseconds at the usual percentiles. One that the sample cannot support (fewer than ten values beyond it) is
 /// absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {
     /// Number of values.
     pub count: u64,
@@ -244,7 +245,7 @@ pub struct Percentiles {
 
 /// 95 % confidence intervals of percentiles, from order statistics. They count a sample of dependent values as the smaller
 /// number of independent ones that it is worth. They know the noise within a run, not that between runs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Confidence {
     /// Independent values that the sample is worth.
     pub effective_count: f64,
@@ -259,7 +260,7 @@ pub struct Confidence {
 }
 
 /// A slice of the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
     /// When it begins.
     pub start: Nanos,
@@ -275,7 +276,7 @@ pub struct Interval {
 }
 
 /// Whether a load run's numbers can be trusted, and why not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "is", content = "because", rename_all = "kebab-case")]
 pub enum LoadVerdict {
     /// Nothing speaks against them.

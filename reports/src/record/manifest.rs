@@ -1,11 +1,12 @@
 //! `manifest.json`: who ran what, where.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Nanos;
 
 /// Who ran what, where, and how to run it again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// [`super::SCHEMA_VERSION`] of the writer.
     pub schema: u32,
@@ -40,7 +41,7 @@ pub struct Manifest {
 }
 
 /// What kind of run a folder holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
     /// `loadgen run`.
@@ -50,7 +51,7 @@ pub enum RunKind {
 }
 
 /// The machine a run was made on. A field that could not be read is absent, never guessed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// Kernel and release.
     pub os: Option<String>,
@@ -69,7 +70,7 @@ pub struct Machine {
 }
 
 /// One node under test.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeInfo {
     /// Its identifier, for example `n1`; the endpoint itself where the node never told.
     pub id: String,

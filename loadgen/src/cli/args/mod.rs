@@ -8,6 +8,11 @@ mod work;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::export_command::ExportArgs;
+use super::list_command::ListArgs;
+use super::schema_command::SchemaArgs;
+use super::show_command::ShowArgs;
+
 pub(super) use load::LoadArgs;
 pub(super) use output::OutputArgs;
 pub(super) use pace::PaceArgs;
@@ -41,6 +46,27 @@ Exit codes:
 pub(super) enum Command {
     /// Make one measured run.
     Run(Box<RunArgs>),
+    /// Print the summary of a recorded run.
+    Show(ShowArgs),
+    /// List recorded runs, newest first.
+    List(ListArgs),
+    /// Write a recorded run in the format of another tool.
+    Export(ExportArgs),
+    /// Print the JSON Schema of what a run writes.
+    Schema(SchemaArgs),
+}
+
+impl Command {
+    /// The word that chose it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Command::Run(_) => "run",
+            Command::Show(_) => "show",
+            Command::List(_) => "list",
+            Command::Export(_) => "export",
+            Command::Schema(_) => "schema",
+        }
+    }
 }
 
 /// Verdicts of a run that can decide its exit code.
