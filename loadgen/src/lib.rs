@@ -37,4 +37,6 @@ pub use outcome::{Answer, Failure, FailureKind, OperationResult, Outcome};
 pub use run::{LoadConfig, LoadError, LoadOutcome, Progress, run};
 pub use schedule::{Arrivals, Rate, Schedule};
 pub use scribe::{EventSink, HistoryTarget, IntervalHistograms, Outputs};
-pub use workload::{Mix, Workload, WorkloadConfig, WorkloadError};
+pub use workload::{
+    Inserts, KeyChoice, Mix, Planned, Preset, ValueSize, Workload, WorkloadConfig, WorkloadError,
+};

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reports::record::{Counts, Event, Load, Nanos, Percentiles};
+use reports::record::{Counts, Event, Load, Nanos, Operation, Percentiles};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -145,6 +145,12 @@ pub enum LoadError {
         /// Which.
         setting: &'static str,
     },
+    /// An operation of the mix is not one that runs make.
+    #[error("runs do not make the operation {operation}: leave it out of the mix")]
+    Unsupported {
+        /// Which.
+        operation: Operation,
+    },
     /// The system refused a thread.
     #[error("cannot start the {what} thread; the limit on threads or memory may be reached")]
     Thread {
@@ -196,6 +202,13 @@ pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {
     }
     if config.max_in_flight == 0 {
         return zero("the number of operations in flight");
+    }
+    let unsupported = [Operation::Insert, Operation::Scan, Operation::Rmw];
+    if let Some(operation) = unsupported
+        .into_iter()
+        .find(|one| config.workload.mix.holds(*one))
+    {
+        return Err(LoadError::Unsupported { operation });
     }
     match config.arrivals {
         Arrivals::Closed { clients: 0 } => zero("the number of clients"),

@@ -7,7 +7,7 @@ mod args;
 mod progress;
 mod run_command;
 mod summary;
-mod units;
+pub(crate) mod units;
 
 use std::error::Error;
 use std::io::{self, Write};

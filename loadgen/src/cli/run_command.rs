@@ -50,8 +50,9 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
             keys: args.keys,
             // Keys of its own, so that none holds a value of an earlier run: the checker takes them to be absent.
             key_prefix: args.key_prefix.clone().unwrap_or_else(|| format!("k{started}-")),
-            value_size: args.value_size,
+            value_size: args.value_size.into(),
             tag: format!("{started}-"),
+            ..WorkloadConfig::default()
         },
         arrivals: args.arrivals().map_err(CommandError::usage)?,
         duration: args.duration,
@@ -339,7 +340,9 @@ fn record_error(error: RecordError) -> CommandError {
 
 fn load_error(error: LoadError) -> CommandError {
     match error {
-        LoadError::Workload(_) | LoadError::Zero { .. } => CommandError::usage(error),
+        LoadError::Workload(_) | LoadError::Zero { .. } | LoadError::Unsupported { .. } => {
+            CommandError::usage(error)
+        }
         LoadError::Thread { .. } | LoadError::Output(_) | LoadError::OutputBehind => {
             CommandError::environment(error)
         }

@@ -125,7 +125,7 @@ impl Driver {
             recorder: Recorder::new(open_loop, begins + nanos(config.warmup), nanos(config.interval)),
             warmup: Counts::default(),
             processes: Processes::starting_at(0),
-            seen: vec![Seen::default(); workload.keys().len()],
+            seen: vec![Seen::default(); workload.key_count() as usize],
             tasks: JoinSet::new(),
             cancel: watch::Sender::new(false),
             phase: Phase::Running,
@@ -255,17 +255,14 @@ impl Driver {
             return;
         }
         while let Some((number, planned)) = self.next_to_start() {
-            let operation = self.shared.workload.operation(number);
+            let workload = &self.shared.workload;
+            let operation = workload.operation(number, workload.key_count());
+            let (Some(function), Some(key)) = (operation.operation.function(), operation.key) else {
+                unreachable!("the check before the run refuses {}", operation.operation)
+            };
             let process = self.processes.take();
             let measured = planned >= self.measured_from();
-            let job = self.job(
-                process,
-                operation.function,
-                operation.key,
-                number,
-                planned,
-                measured,
-            );
+            let job = self.job(process, function, key, number, planned, measured);
             self.tasks
                 .spawn(execute(Arc::clone(&self.shared), job, self.cancel.subscribe()));
         }
@@ -322,16 +319,16 @@ impl Driver {
             Function::Read => (Call::Get { key }, Value::Absent),
             Function::Delete => (Call::Delete { key }, Value::Absent),
             Function::Write => {
-                let (value, short) = workload.value(number, name);
+                let (value, short) = workload.value(number, &name);
                 (Call::Put { key, value }, Value::One(short))
             }
             Function::Cas => {
-                let (value, short) = workload.value(number, name);
+                let (value, short) = workload.value(number, &name);
                 let expected = self.seen[key_number as usize].value.clone();
                 let expected_short =
                     expected
                         .as_ref()
-                        .map(|expected| match workload.inspect(name, expected) {
+                        .map(|expected| match workload.inspect(&name, expected) {
                             Inspected::Intact(short) => short,
                             Inspected::Corrupt => expected.clone(),
                         });
@@ -344,7 +341,7 @@ impl Driver {
         let wording = Wording {
             process,
             function,
-            key: Arc::clone(name),
+            key: name,
             value,
         };
         Job {
@@ -431,7 +428,9 @@ impl Driver {
                 let Some(arrival) = started.next() else { break };
                 let planned = self.begins + arrival.at;
                 if planned >= measured_from {
-                    let function = self.shared.workload.operation(arrival.number).function;
+                    let operation = self.shared.workload.kind(arrival.number);
+                    let function = operation.function();
+                    let function = function.expect("the check before the run refuses operations without one");
                     self.recorder.unsent(function, planned, now);
                     self.queued += u64::from(arrival.number < self.crowded_below);
                 } else {
