@@ -24,6 +24,7 @@ pub mod history;
 pub mod outcome;
 pub mod pacer;
 pub mod percentiles;
+mod preload;
 pub mod recorder;
 mod run;
 pub mod schedule;
@@ -37,7 +38,10 @@ pub use client::{Call, Client, ClientError, ClientOptions, Route};
 pub use clock::RunClock;
 pub use history::{FinalReads, final_reads};
 pub use outcome::{Answer, Failure, OperationResult, Outcome};
+pub use preload::PreloadError;
 pub use run::{LoadConfig, LoadError, LoadOutcome, Overflow, Progress, run};
 pub use schedule::{Arrivals, Rate, Schedule};
 pub use scribe::{EventSink, HistoryTarget, IntervalHistograms, Outputs, Tag};
-pub use workload::{Mix, Workload, WorkloadConfig, WorkloadError};
+pub use workload::{
+    Inserts, KeyChoice, Mix, Planned, Preset, ValueSize, Workload, WorkloadConfig, WorkloadError,
+};

@@ -15,12 +15,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reports::record::{Counts, Event, Interval, Load, Nanos, Percentiles};
+use reports::record::{Counts, Event, Interval, Load, Nanos, Operation, Percentiles};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::client::Client;
 use crate::clock::RunClock;
+use crate::preload::PreloadError;
 use crate::schedule::Arrivals;
 use crate::scribe::Outputs;
 use crate::verdict::LATENESS_LIMIT;
@@ -48,6 +49,8 @@ pub struct LoadConfig {
     pub timeout: Duration,
     /// Operations in flight at most; arrivals beyond it wait, and the wait counts in their response time.
     pub max_in_flight: usize,
+    /// Write the records that the workload asks for before the clock starts.
+    pub preload: bool,
     /// What happens to an arrival that finds too much in flight.
     pub overflow: Overflow,
     /// How fast a backlog is worked off: starts for each arrival since it began. Infinite: at once; 1: never faster than
@@ -82,6 +85,7 @@ impl Default for LoadConfig {
             drain: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             max_in_flight: 4096,
+            preload: false,
             overflow: Overflow::Queue,
             catch_up: f64::INFINITY,
             interval: Duration::from_secs(1),
@@ -174,6 +178,17 @@ pub enum LoadError {
     /// A backlog that would grow without any load.
     #[error("a backlog cannot be worked off {0} times as fast as the plan: use 1 or more")]
     SlowCatchUp(f64),
+    /// The target lacks an operation of the mix.
+    #[error("{target}:// has no {operation}: leave it out of the mix")]
+    Unsupported {
+        /// The scheme of the target.
+        target: &'static str,
+        /// What it lacks.
+        operation: Operation,
+    },
+    /// The records that the workload asks for could not be written.
+    #[error(transparent)]
+    Preload(#[from] PreloadError),
     /// The system refused a thread.
     #[error("cannot start the {what} thread; the limit on threads or memory may be reached")]
     Thread {
@@ -207,9 +222,17 @@ pub async fn run(
 ) -> Result<LoadOutcome, LoadError> {
     check(&config)?;
     let workload = Arc::new(Workload::new(config.workload.clone(), config.seed)?);
-    Driver::start(config, workload, client, clock, outputs)?
-        .drive(progress, stop)
-        .await
+    for operation in config.workload.mix.weights().keys() {
+        if !client.target().supports(*operation) {
+            return Err(LoadError::Unsupported {
+                target: client.target().scheme(),
+                operation: *operation,
+            });
+        }
+    }
+    let mut driver = Driver::start(config, workload, client, clock, outputs)?;
+    driver.preload().await?;
+    driver.drive(progress, stop).await
 }
 
 pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {

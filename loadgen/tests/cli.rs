@@ -61,9 +61,9 @@ async fn wrong_usage_says_what_is_wrong_and_exits_with_2() {
     fails(&with(&["--rate", "0"]), 2, &["above zero"]).await;
     fails(&with(&["--rate", "5", "--duration", "30"]), 2, &["30s"]).await;
     fails(
-        &with(&["--rate", "5", "--mix", "scan=1"]),
+        &with(&["--rate", "5", "--mix", "swap=1"]),
         2,
-        &["no operation `scan`"],
+        &["no operation `swap`"],
     )
     .await;
     fails(
@@ -164,7 +164,7 @@ async fn a_run_leaves_a_complete_record() {
         "1s",
         "--mix",
         "put=40,get=40,cas=10,delete=10",
-        "--keys",
+        "--key-space",
         "10",
         "--name",
         "first",
@@ -266,7 +266,7 @@ async fn damaged_values_end_with_1() {
         "300ms",
         "--mix",
         "get=1",
-        "--keys",
+        "--key-space",
         "1",
         "--key-prefix",
         "k",
@@ -287,7 +287,7 @@ async fn each_run_has_keys_of_its_own_unless_told_otherwise() {
     for (name, asked) in [("first", None), ("second", None), ("third", Some("mine-"))] {
         let out = parent.path().join(name);
         let mut arguments = vec!["run", "--endpoints", &endpoint, "--rate", "200"];
-        arguments.extend(["--duration", "200ms", "--keys", "3", "--no-report"]);
+        arguments.extend(["--duration", "200ms", "--key-space", "3", "--no-report"]);
         arguments.extend(["--out", out.to_str().unwrap()]);
         arguments.extend(asked.iter().flat_map(|prefix| ["--key-prefix", prefix]));
         let output = output(&arguments).await;

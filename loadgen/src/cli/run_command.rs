@@ -23,7 +23,7 @@ use crate::client::Client;
 use crate::clock::RunClock;
 use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
 use crate::scribe::{HistoryTarget, Outputs};
-use crate::workload::{Workload, WorkloadConfig};
+use crate::workload::Workload;
 
 /// How long a node may take to say that it is there.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,18 +45,8 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
 fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
     let started = base36(now_ms);
     let config = LoadConfig {
-        workload: WorkloadConfig {
-            mix: args.work.mix.clone(),
-            keys: args.work.keys,
-            // Keys of its own, so that none holds a value of an earlier run: the checker takes them to be absent.
-            key_prefix: args
-                .work
-                .key_prefix
-                .clone()
-                .unwrap_or_else(|| format!("k{started}-")),
-            value_size: args.work.value_size,
-            tag: format!("{started}-"),
-        },
+        workload: args.work.workload(&started),
+        preload: args.work.preload(),
         arrivals: args.pace.arrivals().map_err(CommandError::usage)?,
         duration: args.load.duration,
         warmup: args.load.warmup,
@@ -347,9 +337,11 @@ fn record_error(error: RecordError) -> CommandError {
 
 fn load_error(error: LoadError) -> CommandError {
     match error {
-        LoadError::Workload(_) | LoadError::Zero { .. } | LoadError::SlowCatchUp(_) => {
-            CommandError::usage(error)
-        }
+        LoadError::Workload(_)
+        | LoadError::Zero { .. }
+        | LoadError::SlowCatchUp(_)
+        | LoadError::Unsupported { .. } => CommandError::usage(error),
+        LoadError::Preload(_) => CommandError::environment(error),
         LoadError::Thread { .. } | LoadError::Output(_) | LoadError::OutputBehind => {
             CommandError::environment(error)
         }

@@ -21,6 +21,7 @@ use crate::clock::{RunClock, nanos};
 use crate::cpu::process_cpu;
 use crate::history::{HistoryLog, Processes};
 use crate::pacer::Pacer;
+use crate::preload::preload;
 use crate::recorder::{Recorder, headline};
 use crate::scribe::{HistoryTarget, Outputs, Scribe, ScribeGone};
 use crate::wire::{Completion, Completions};
@@ -43,7 +44,7 @@ pub(super) struct Driver {
     pub(super) config: LoadConfig,
     pub(super) client: Client,
     pub(super) workload: Arc<Workload>,
-    pub(super) history: HistoryLog,
+    pub(super) history: Arc<HistoryLog>,
     pub(super) clock: RunClock,
     pub(super) source: Source,
     pub(super) scribe: Scribe,
@@ -112,10 +113,31 @@ impl Driver {
             reported: (origin, 0),
             client,
             workload,
-            history: HistoryLog::new(clock, keep_history),
+            history: Arc::new(HistoryLog::new(clock, keep_history)),
             clock,
             config,
         })
+    }
+
+    /// Writes the records that the workload asks for, if that was asked for. The run begins when they are there.
+    pub(super) async fn preload(&mut self) -> Result<(), LoadError> {
+        if self.config.preload {
+            let first = self.processes.unused();
+            let unused = preload(&self.client, &self.workload, &self.history, first, |_| {}).await?;
+            self.processes = Processes::starting_at(unused);
+            self.scribe
+                .events(self.history.take())
+                .map_err(|_| LoadError::OutputBehind)?;
+        }
+        let origin = Instant::now();
+        self.begins = self.clock.nanos_of(origin);
+        self.noticed_until = self.begins;
+        self.cpu_before = process_cpu();
+        self.endpoints_before = self.client.endpoint_loads();
+        self.reported = (origin, 0);
+        let open_loop = self.config.arrivals.is_open();
+        self.recorder = Recorder::new(open_loop, self.measured_from(), nanos(self.config.interval));
+        Ok(())
     }
 
     pub(super) async fn drive(

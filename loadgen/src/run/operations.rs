@@ -15,13 +15,15 @@ use crate::history::Wording;
 use crate::outcome::{Answer, Failure, OperationResult, Outcome};
 use crate::recorder::{Class, Ended};
 use crate::wire::Completion;
-use crate::workload::{Inspected, Workload};
+use crate::workload::{Inserts, Inspected, Workload};
 
 /// What the run knows of keys: the value last seen, where a compare-and-swap needs one.
 #[derive(Debug)]
 pub(super) struct Keys {
     /// Empty where the mix has no compare-and-swap.
     seen: Vec<Seen>,
+    /// Keys that the run itself adds.
+    inserts: Inserts,
 }
 
 /// The value that the run last saw under a key, and the index that places it in time.
@@ -33,10 +35,11 @@ struct Seen {
 
 impl Keys {
     pub(super) fn of(workload: &Workload) -> Keys {
-        let swaps = workload.config().mix.has(Operation::Cas);
-        let count = if swaps { workload.keys().len() } else { 0 };
+        let swaps = workload.config().mix.holds(Operation::Cas);
+        let count = if swaps { workload.key_count() as usize } else { 0 };
         Keys {
             seen: vec![Seen::default(); count],
+            inserts: Inserts::beyond(workload.key_count()),
         }
     }
 
@@ -73,8 +76,13 @@ pub(super) struct Journeyed {
 impl Driver {
     /// Starts operation `number`, which was due at `planned` and noticed at `woken`.
     pub(super) fn begin(&mut self, number: u64, planned: Nanos, woken: Nanos, measured: bool) {
-        let operation = self.workload.operation(number);
-        let (kind, key) = (operation.operation, operation.key);
+        let inserts = &mut self.keys.inserts;
+        let operation = self.workload.operation(number, inserts.known());
+        let kind = operation.operation;
+        let key = match operation.key {
+            Some(position) => inserts.key_at(position),
+            None => inserts.start(),
+        };
         let part = if kind == Operation::Rmw {
             Part::Read
         } else {
@@ -106,7 +114,7 @@ impl Driver {
 
     /// What is asked of the store.
     fn call(&self, operation: Operation, part: Part, number: u64, key: u64) -> Call {
-        let name = Arc::clone(self.workload.key(key));
+        let name = self.workload.key(key);
         let value = || self.workload.value(number, &name).0;
         match (operation, part) {
             (Operation::Get, _) | (Operation::Rmw, Part::Read) => Call::Get { key: name },
@@ -247,6 +255,9 @@ impl Driver {
         }
         self.processes.give_back(flight.process, &result.outcome);
         let ended = self.books_entry(&flight, &mut result, intact);
+        if flight.operation == Operation::Insert {
+            self.keys.inserts.end(flight.key, result.is_ok());
+        }
         if let Outcome::Ok(answer) = &result.outcome {
             self.keys.learn(flight.key, flight.call, answer);
         }
@@ -269,7 +280,7 @@ impl Driver {
             ) => (key, value),
             _ => return true,
         };
-        self.workload.inspect(value.0, value.1) != Inspected::Corrupt
+        self.workload.name_of(value.0, value.1).is_some()
     }
 
     /// The read of a read-modify-write was answered: its write follows at once.
@@ -335,7 +346,7 @@ impl Driver {
     pub(super) fn shed(&mut self, due: Due) {
         let planned = self.begins + due.at;
         if planned >= self.measured_from() {
-            let operation = self.workload.operation(due.number).operation;
+            let operation = self.workload.kind(due.number);
             self.recorder
                 .unsent(operation, planned, self.clock.now().max(planned));
             self.queued += u64::from(due.number < self.crowded_below);
