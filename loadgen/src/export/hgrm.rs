@@ -107,10 +107,12 @@ fn levels(histogram: &Histogram<u64>, ticks: u32) -> Vec<(u64, f64, u64)> {
         let percentile = 100.0 * count as f64 / total as f64;
         while percentile >= level {
             rows.push((last, level, count));
-            level += 100.0 / (ticks * ticks_of_half_distance(level));
-            if count >= total {
+            let next = level + 100.0 / (ticks * ticks_of_half_distance(level));
+            // Of more than 2^53 values all but a few are 100 % to a double, and there Java would step on the spot.
+            if count >= total || next <= level || next >= 100.0 {
                 break;
             }
+            level = next;
         }
     }
     if total > 0 {
@@ -273,6 +275,14 @@ mod tests {
             (read.rows.len(), read.total_count, read.sub_buckets),
             (0, 0, 2048)
         );
+    }
+
+    #[test]
+    fn more_values_than_a_double_can_tell_apart_come_to_an_end() {
+        let text = render(&histogram(&[(10, 1 << 62), (20, 1)]), 5, 1.0);
+        let read = read(&text).unwrap();
+        assert!((200..400).contains(&read.rows.len()), "{}", read.rows.len());
+        assert_eq!(read.rows.last().map(|row| row.value), Some(20.0));
     }
 
     #[test]

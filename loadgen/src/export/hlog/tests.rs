@@ -355,3 +355,30 @@ fn merging_loses_and_invents_nothing() {
         runner.run(&(entries(), entries()), check).unwrap();
     });
 }
+
+#[test]
+fn no_damage_within_a_payload_is_more_than_an_error() {
+    use base64::Engine;
+    let mut plain = Vec::new();
+    let values = histogram(3, &[0, 1, 900, 70_000, 1 << 40]);
+    V2Serializer::new().serialize(&values, &mut plain).unwrap();
+    seeded(|runner| {
+        let change = (0..plain.len(), any::<u8>());
+        let check = |changes: Vec<(usize, u8)>| {
+            let mut bytes = plain.clone();
+            for (at, byte) in changes {
+                bytes[at] = byte;
+            }
+            let payload = base64::engine::general_purpose::STANDARD.encode(&bytes);
+            let text = format!("0.000,1.000,0.000,{payload}\n");
+            if let Ok(log) = IntervalLog::read(text.as_bytes()) {
+                let twice = merge(&[log.clone(), log]);
+                let total = twice.total(None).unwrap();
+                crate::export::hgrm::render(&total, 5, 1e6);
+                twice.write(std::io::sink()).unwrap();
+            }
+            Ok(())
+        };
+        runner.run(&prop::collection::vec(change, 1..5), check).unwrap();
+    });
+}
