@@ -4,6 +4,7 @@
 //! (see `--help`); an interrupted run is recorded as far as it came.
 
 mod args;
+mod node_command;
 mod progress;
 mod run_command;
 mod summary;
@@ -28,8 +29,11 @@ const INTERRUPTED: u8 = 130;
 /// Runs the command line and tells how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match &cli.command {
-        Command::Run(args) => run_command::run(args),
+    let result = match cli.command {
+        Command::Run(args) => run_command::run(&args),
+        Command::Node(args) => return node_command::node(*args),
+        Command::NodeEcho(args) => return node_command::echo(&args),
+        Command::NodeExec(args) => return node_command::exec(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

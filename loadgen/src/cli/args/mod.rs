@@ -8,6 +8,8 @@ mod work;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::node_command::{EchoArgs, ExecArgs};
+
 pub(super) use load::LoadArgs;
 pub(super) use output::OutputArgs;
 pub(super) use pace::PaceArgs;
@@ -41,6 +43,15 @@ Exit codes:
 pub(super) enum Command {
     /// Make one measured run.
     Run(Box<RunArgs>),
+    /// Be a node of a local cluster (this is how this program starts its nodes).
+    #[command(hide = true)]
+    Node(Box<server::config::Args>),
+    /// Be the echo of a local cluster.
+    #[command(hide = true)]
+    NodeEcho(EchoArgs),
+    /// Be another store's node in a local cluster.
+    #[command(hide = true)]
+    NodeExec(ExecArgs),
 }
 
 /// Verdicts of a run that can decide its exit code.
