@@ -241,7 +241,7 @@ async fn json_is_one_document_and_nothing_else() {
     assert_eq!(output.status.code(), Some(0));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["seed"], 7);
-    assert_eq!(document["load"]["counts"]["failed"], 0);
+    assert_eq!(document["load"]["counts"]["failed"], 0, "{document:#}");
     assert!(
         document["generator"]["lateness"].is_null(),
         "there is no plan to be late for"

@@ -6,6 +6,7 @@
 mod args;
 mod export_command;
 mod list_command;
+mod node_command;
 mod progress;
 mod recorded;
 mod run_command;
@@ -33,12 +34,16 @@ const INTERRUPTED: u8 = 130;
 /// Runs the command line and tells how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match &cli.command {
-        Command::Run(args) => run_command::run(args),
-        Command::Show(args) => show_command::show(args),
-        Command::List(args) => list_command::list(args),
-        Command::Export(args) => export_command::export(args),
-        Command::Schema(args) => schema_command::print(args),
+    let name = cli.command.name();
+    let result = match cli.command {
+        Command::Run(args) => run_command::run(&args),
+        Command::Show(args) => show_command::show(&args),
+        Command::List(args) => list_command::list(&args),
+        Command::Export(args) => export_command::export(&args),
+        Command::Schema(args) => schema_command::print(&args),
+        Command::Node(args) => return node_command::node(*args),
+        Command::NodeEcho(args) => return node_command::echo(&args),
+        Command::NodeExec(args) => return node_command::exec(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -46,7 +51,6 @@ pub fn main() -> ExitCode {
             // Standard error may be gone; the exit code still tells.
             let _ = writeln!(io::stderr(), "error: {failure}");
             if failure.code == USAGE {
-                let name = cli.command.name();
                 let mut command = Cli::command();
                 // Building puts `loadgen` before the name of each command.
                 command.build();

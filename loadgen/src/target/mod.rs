@@ -6,11 +6,40 @@
 //!
 //! Promises that every target keeps: a refusal counts as *not executed* only if the store certainly did not execute the
 //! operation; whatever is unclear is ambiguous.
+//!
+//! # Adding one
+//!
+//! A target is one file. `echo.rs` is the smallest that is complete, and made to be copied:
+//! 1. Implement [`Target`] in a file of its own: `method` and `encode` for what is sent, `answer` for what comes back (the
+//!    hot path: nothing is allocated there but a value that was read), `disposition` for what an error means.
+//!    `protobuf.rs` writes and reads fields. In doubt an error is ambiguous: a write that is taken for not executed and
+//!    was executed after all makes the history a lie.
+//! 2. Implement [`Launch`] beside it if a cluster of it can be started on this machine: which command is a node.
+//! 3. Register it here: a `mod` line and a line in [`targets`].
+//!
+//! From then on its scheme is understood wherever a target can be named (see [`Endpoints`]):
+//!
+//! ```
+//! use loadgen::target::Endpoints;
+//!
+//! let given: Endpoints = "etcd://10.0.0.1:2379,10.0.0.2:2379".parse()?;
+//! assert_eq!(given.target().scheme(), "etcd");
+//! assert_eq!(given.addresses(), ["10.0.0.1:2379", "10.0.0.2:2379"]);
+//! assert!("echo://".parse::<Endpoints>()?.wants_local_cluster());
+//! assert!("redis://10.0.0.1:6379".parse::<Endpoints>().is_err());
+//! # Ok::<(), loadgen::target::InvalidEndpoints>(())
+//! ```
 
+mod echo;
+mod endpoints;
+mod etcd;
+mod local;
+mod null;
 mod protobuf;
 mod raft;
 
 use std::fmt;
+use std::sync::Arc;
 
 use reports::record::Operation;
 use thiserror::Error;
@@ -19,7 +48,20 @@ use crate::client::Call;
 use crate::outcome::{Answer, Disposition};
 use crate::wire::{Method, RpcStatus};
 
+pub use echo::Echo;
+pub use endpoints::{ENDPOINTS_MAX, Endpoints, InvalidEndpoints};
+pub use etcd::Etcd;
+pub use local::{
+    Description, Launch, LocalCluster, LocalError, LocalNode, LocalOptions, NodeCommand, Plan, Program, Seat,
+};
+pub(crate) use local::{EchoServerError, serve_echo};
+pub use null::Null;
 pub use raft::Raft;
+
+/// Every kind of store that is known, the usual one first.
+pub fn targets() -> [Arc<dyn Target>; 4] {
+    [Arc::new(Raft), Arc::new(Etcd), Arc::new(Echo), Arc::new(Null)]
+}
 
 /// A kind of store, as seen on the wire.
 pub trait Target: fmt::Debug + Send + Sync + 'static {
@@ -53,9 +95,14 @@ pub trait Target: fmt::Debug + Send + Sync + 'static {
     /// Reads the answer to the probe.
     fn probed(&self, body: &[u8]) -> Result<Presence, Malformed>;
 
-    /// Whether it answers inside this process, without any connection.
+    /// Whether it answers inside this process, without any connection: [`Target::answer`] is called with an empty body.
     fn is_in_process(&self) -> bool {
         false
+    }
+
+    /// How a cluster of it is started on this machine; nothing if that cannot be done or is not needed.
+    fn launch(&self) -> Option<&dyn Launch> {
+        None
     }
 }
 

@@ -37,6 +37,24 @@ pub(super) fn put_number(field: u32, value: u64, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a number, also if it is zero: for a member of a `oneof`, whose presence tells which member it is.
+pub(super) fn put_number_always(field: u32, value: u64, out: &mut Vec<u8>) {
+    varint(u64::from(field) << 3, out);
+    varint(value, out);
+}
+
+/// Appends a message that `write` appends the fields of. Its length stands in front of it and is known only afterwards: the
+/// bytes are moved up to make room, which is cheaper than an allocation.
+pub(super) fn put_message(field: u32, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    varint(u64::from(field) << 3 | 2, out);
+    let start = out.len();
+    write(out);
+    let end = out.len();
+    varint((end - start) as u64, out);
+    let length_bytes = out.len() - end;
+    out[start..].rotate_right(length_bytes);
+}
+
 /// The value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value<'a> {

@@ -6,6 +6,7 @@
 use proto::metadata;
 use reports::record::{Operation, OutcomeKind};
 
+use super::local::{Launch, NodeCommand, Plan, Program};
 use super::protobuf::{Fields, put_bytes, put_number, put_text};
 use super::{Malformed, Presence, Reply, Target};
 use crate::client::Call;
@@ -139,6 +140,51 @@ impl Target for Raft {
             }
         }
         Ok(presence)
+    }
+
+    fn launch(&self) -> Option<&dyn Launch> {
+        Some(self)
+    }
+}
+
+impl Launch for Raft {
+    fn command(&self, plan: &Plan, node: usize) -> NodeCommand {
+        let seat = &plan.seats[node];
+        let mut arguments = [
+            "node",
+            "--node-id",
+            &seat.name,
+            "--port",
+            &seat.ports[0].to_string(),
+            "--data-dir",
+            &seat.data.display().to_string(),
+            "--log",
+            "warn",
+            "--exit-with-stdin",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let others = plan.seats.iter().filter(|other| other.name != seat.name);
+        let peers: Vec<_> = others
+            .map(|other| format!("{}={}", other.name, other.address()))
+            .collect();
+        match peers.is_empty() {
+            true => arguments.push("--single-node".to_owned()),
+            false => arguments.extend(["--peers".to_owned(), peers.join(",")]),
+        }
+        NodeCommand {
+            program: Program::Own,
+            arguments,
+        }
+    }
+
+    fn software(&self, _probed: &Presence) -> String {
+        // Nodes do not say, but they are this executable.
+        concat!("whitewater ", env!("CARGO_PKG_VERSION")).into()
+    }
+
+    fn durability(&self) -> &'static str {
+        "every write is synced on a majority before it is acknowledged"
     }
 }
 

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::export_command::ExportArgs;
 use super::list_command::ListArgs;
+use super::node_command::{EchoArgs, ExecArgs};
 use super::schema_command::SchemaArgs;
 use super::show_command::ShowArgs;
 
@@ -54,6 +55,15 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Print the JSON Schema of what a run writes.
     Schema(SchemaArgs),
+    /// Be a node of a local cluster (this is how this program starts its nodes).
+    #[command(hide = true)]
+    Node(Box<server::config::Args>),
+    /// Be the echo of a local cluster.
+    #[command(hide = true)]
+    NodeEcho(EchoArgs),
+    /// Be another store's node in a local cluster.
+    #[command(hide = true)]
+    NodeExec(ExecArgs),
 }
 
 impl Command {
@@ -65,6 +75,9 @@ impl Command {
             Command::List(_) => "list",
             Command::Export(_) => "export",
             Command::Schema(_) => "schema",
+            Command::Node(_) => "node",
+            Command::NodeEcho(_) => "node-echo",
+            Command::NodeExec(_) => "node-exec",
         }
     }
 }

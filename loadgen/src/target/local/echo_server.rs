@@ -1,0 +1,97 @@
+//! The server behind `echo://`: tonic with prost, one unary method, nothing else, as a user of tonic would write it.
+
+use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::net::Ipv4Addr;
+use std::task::{Context, Poll};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::body::Body;
+use tonic::codegen::http::{Request as HttpRequest, Response as HttpResponse};
+use tonic::codegen::{BoxFuture, Service};
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::{Code, Request, Response, Status};
+use tonic_prost::ProstCodec;
+
+use crate::target::echo::PATH;
+
+/// What is sent, and sent back.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct EchoMessage {
+    /// Anything.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) payload: prost::bytes::Bytes,
+}
+
+/// Why there is no echo.
+#[derive(Debug, Error)]
+pub(crate) enum EchoServerError {
+    /// The port is taken, or not ours to take.
+    #[error("cannot listen on 127.0.0.1:{port}")]
+    Listen {
+        /// Which.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It could not go on.
+    #[error("cannot serve")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Serves on this port of 127.0.0.1 (0: a free one) until `stop`; calls `listening` with the port once it listens.
+pub(crate) async fn serve_echo(
+    port: u16,
+    listening: impl FnOnce(u16),
+    stop: impl Future<Output = ()>,
+) -> Result<(), EchoServerError> {
+    let failed = |source| EchoServerError::Listen { port, source };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(failed)?;
+    listening(listener.local_addr().map_err(failed)?.port());
+    tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .add_service(EchoService)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+        .await?;
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+struct EchoService;
+
+impl NamedService for EchoService {
+    const NAME: &'static str = "whitewater.Echo";
+}
+
+impl UnaryService<EchoMessage> for EchoService {
+    type Response = EchoMessage;
+    type Future = std::future::Ready<Result<Response<EchoMessage>, Status>>;
+
+    fn call(&mut self, request: Request<EchoMessage>) -> Self::Future {
+        ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+impl Service<HttpRequest<Body>> for EchoService {
+    type Response = HttpResponse<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
+        Box::pin(async move {
+            if request.uri().path() != PATH {
+                return Ok(Status::new(Code::Unimplemented, "there is only an echo here").into_http());
+            }
+            let mut grpc = Grpc::new(ProstCodec::<EchoMessage, EchoMessage>::default());
+            Ok(grpc.unary(EchoService, request).await)
+        })
+    }
+}
