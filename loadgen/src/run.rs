@@ -252,9 +252,9 @@ pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {
     if config.catch_up.is_nan() || config.catch_up < 1.0 {
         return Err(LoadError::SlowCatchUp(config.catch_up));
     }
-    match config.arrivals {
+    match &config.arrivals {
         Arrivals::Closed { clients: 0 } => zero("the number of clients"),
-        Arrivals::Constant { rate } | Arrivals::Poisson { rate } if rate.is_zero() => zero("the rate"),
+        open if open.rate().is_some_and(|rate| rate.is_zero()) => zero("the rate"),
         _ => Ok(()),
     }
 }

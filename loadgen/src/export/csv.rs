@@ -71,7 +71,7 @@ fn operation(name: &str, load: &OperationLoad, kind: LoopKind) -> String {
 pub(super) fn headline(kind: LoopKind) -> Measure {
     match kind {
         LoopKind::Closed => Measure::Service,
-        LoopKind::Constant | LoopKind::Poisson => Measure::Response,
+        _ => Measure::Response,
     }
 }
 

@@ -146,7 +146,7 @@ impl Driver {
         stop: impl Future<Output = ()> + Send,
     ) -> Result<LoadOutcome, LoadError> {
         tokio::pin!(stop);
-        let mut pacer = Pacer::new(self.config.arrivals.peak_rate());
+        let mut pacer = Pacer::new(Instant::now());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let completions = Arc::clone(&self.completions);

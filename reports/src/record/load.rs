@@ -66,6 +66,12 @@ pub enum LoopKind {
     Constant,
     /// A plan with exponential gaps.
     Poisson,
+    /// A plan whose rate changes in stages.
+    Stages,
+    /// A plan in which many start at once, again and again.
+    Burst,
+    /// A plan that was read from a file.
+    Replay,
     /// The previous answer. There is no planned start, and so no response time.
     #[default]
     Closed,
