@@ -154,6 +154,8 @@ impl OperationResult {
 pub struct Failure {
     /// What kind of failure; never one of the answered kinds.
     pub kind: OutcomeKind,
+    /// The endpoint that it came from; empty if it came from none.
+    pub place: String,
     /// More about it, for people.
     pub detail: String,
 }
@@ -188,14 +190,27 @@ impl Failure {
     pub(crate) fn new(kind: OutcomeKind, detail: impl Into<String>) -> Failure {
         Failure {
             kind,
+            place: String::new(),
             detail: detail.into(),
         }
     }
 
-    /// What it is counted under: the kind, with the store's own words where it spoke.
+    /// The same, from this endpoint.
+    pub(crate) fn at(self, place: &str) -> Failure {
+        Failure {
+            place: place.to_owned(),
+            ..self
+        }
+    }
+
+    /// What it is counted under: the kind, and what was said, where that does not differ from one operation to the next.
+    /// Not the place: it is told apart elsewhere.
     pub fn label(&self) -> String {
         match self.kind {
-            OutcomeKind::Rejected | OutcomeKind::Unsure | OutcomeKind::Unlabelled => {
+            OutcomeKind::Rejected
+            | OutcomeKind::Unsure
+            | OutcomeKind::Unlabelled
+            | OutcomeKind::Transport => {
                 let detail: String = self.detail.chars().take(LABEL_CHARS_MAX).collect();
                 format!("{}: {detail}", words(self.kind))
             }
@@ -207,6 +222,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(words(self.kind))?;
+        if !self.place.is_empty() {
+            write!(f, ", at {}", self.place)?;
+        }
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
         }

@@ -165,7 +165,7 @@ impl<'a> Journey<'a> {
             }
             Disposition::Again => Ok(Next::AfterPause(stop)),
             Disposition::Rejected => {
-                let failure = Failure::new(OutcomeKind::Rejected, error.to_string());
+                let failure = Failure::new(OutcomeKind::Rejected, error.to_string()).at(&endpoint.address);
                 Err(Ended::without_answer(Outcome::Failed(failure), at))
             }
             Disposition::Ambiguous(kind) => {
@@ -217,12 +217,8 @@ impl<'a> Journey<'a> {
     }
 
     fn ambiguous(&self, kind: OutcomeKind, endpoint: &Endpoint, error: &AttemptError) -> Outcome {
-        // Only what the store said is worth counting by its words; of the rest the place is told.
-        let detail = match kind {
-            OutcomeKind::Unsure | OutcomeKind::Unlabelled => error.to_string(),
-            _ => format!("{}: {}", endpoint.address, error),
-        };
-        self.call.without_answer(Failure::new(kind, detail))
+        let failure = Failure::new(kind, error.to_string());
+        self.call.without_answer(failure.at(&endpoint.address))
     }
 
     /// Every attempt was refused before execution, so it certainly did not happen.

@@ -20,8 +20,9 @@ use crate::workload::{Inserts, Inspected, Workload};
 /// What the run knows of keys: the value last seen, where a compare-and-swap needs one.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Empty where the mix has no compare-and-swap.
+    /// Empty where the mix has no compare-and-swap; grows with the keys that the run inserts.
     seen: Vec<Seen>,
+    swaps: bool,
     /// Keys that the run itself adds.
     inserts: Inserts,
 }
@@ -35,10 +36,11 @@ struct Seen {
 
 impl Keys {
     pub(super) fn of(workload: &Workload) -> Keys {
-        let swaps = workload.config().mix.holds(Operation::Cas);
+        let swaps = workload.config().mix.has(Operation::Cas);
         let count = if swaps { workload.key_count() as usize } else { 0 };
         Keys {
             seen: vec![Seen::default(); count],
+            swaps,
             inserts: Inserts::beyond(workload.key_count()),
         }
     }
@@ -49,9 +51,14 @@ impl Keys {
 
     /// What the key held when the answer was given.
     fn learn(&mut self, key: u64, call: Call, answer: &Answer) {
-        let Some(known) = self.seen.get_mut(key as usize) else {
+        if !self.swaps {
             return;
-        };
+        }
+        let key = key as usize;
+        if key >= self.seen.len() {
+            self.seen.resize(key + 1, Seen::default());
+        }
+        let known = &mut self.seen[key];
         let index = answer.index();
         if index < known.index {
             return;
@@ -115,7 +122,11 @@ impl Driver {
     /// What is asked of the store.
     fn call(&self, operation: Operation, part: Part, number: u64, key: u64) -> Call {
         let name = self.workload.key(key);
-        let value = || self.workload.value(number, &name).0;
+        let value = || {
+            let mut value = String::new();
+            self.workload.value_into(&mut value, number, &name);
+            value
+        };
         match (operation, part) {
             (Operation::Get, _) | (Operation::Rmw, Part::Read) => Call::Get { key: name },
             (Operation::Put | Operation::Insert | Operation::Rmw, _) => Call::Put {

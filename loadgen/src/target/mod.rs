@@ -51,10 +51,10 @@ use crate::wire::{Method, RpcStatus};
 pub use echo::Echo;
 pub use endpoints::{ENDPOINTS_MAX, Endpoints, InvalidEndpoints};
 pub use etcd::Etcd;
+pub(crate) use local::serve_echo;
 pub use local::{
     Description, Launch, LocalCluster, LocalError, LocalNode, LocalOptions, NodeCommand, Plan, Program, Seat,
 };
-pub(crate) use local::{EchoServerError, serve_echo};
 pub use null::Null;
 pub use raft::Raft;
 

@@ -262,7 +262,7 @@ async fn keep(link: Arc<Link>, address: String, options: Options) {
     // A hint only: where the system does not take it, calls are merely slower.
     let _ = stream.set_nodelay(true);
     if let Err(error) = converse(&link, &mut stream, options.keep_alive).await {
-        link.close(&format!("connection to {address} lost: {error}"));
+        link.close(&error.to_string());
     }
 }
 

@@ -40,7 +40,7 @@ impl Mix {
     }
 
     /// Whether the mix holds that operation.
-    pub fn holds(&self, operation: Operation) -> bool {
+    pub fn has(&self, operation: Operation) -> bool {
         self.weights.contains_key(&operation)
     }
 
@@ -113,7 +113,7 @@ mod tests {
             mix.weights(),
             &BTreeMap::from([(Operation::Get, 7), (Operation::Scan, 1)])
         );
-        assert!(!mix.writes() && mix.holds(Operation::Scan) && !mix.holds(Operation::Put));
+        assert!(!mix.writes() && mix.has(Operation::Scan) && !mix.has(Operation::Put));
         assert!(Mix::default().writes());
         assert_eq!(Mix::new([(Operation::Get, 0)]), Err(WorkloadError::EmptyMix));
         assert_eq!(Mix::new::<Operation>([]), Err(WorkloadError::EmptyMix));

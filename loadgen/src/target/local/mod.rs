@@ -33,7 +33,7 @@ use ready::Ready;
 
 #[cfg(test)]
 pub(super) use echo_server::EchoMessage;
-pub(crate) use echo_server::{EchoServerError, serve_echo};
+pub(crate) use echo_server::serve_echo;
 pub use error::LocalError;
 pub use launch::{Launch, NodeCommand, Plan, Program, Seat};
 
