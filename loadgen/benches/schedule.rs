@@ -24,7 +24,7 @@ fn operations(criterion: &mut Criterion) {
     criterion.bench_function("operation by number", |bencher| {
         bencher.iter(|| {
             number += 1;
-            black_box(workload.operation(number))
+            black_box(workload.operation(number, 0))
         });
     });
     criterion.bench_function("self-checking value of 256 bytes", |bencher| {

@@ -206,15 +206,16 @@ pub async fn final_reads(
 ) -> FinalReads {
     let log = Arc::new(HistoryLog::new(clock, true));
     let mut lanes = JoinSet::new();
-    let count = FINAL_READS_AT_ONCE.min(workload.keys().len());
+    let count = workload.key_count().min(FINAL_READS_AT_ONCE as u64) as usize;
     for lane in 0..count {
         let (client, workload, log) = (client.clone(), Arc::clone(workload), Arc::clone(&log));
         let process = first_process + lane as u64;
         lanes.spawn(async move {
             let mut unread = Vec::new();
             let mut errors = 0;
-            for key in workload.keys().iter().skip(lane).step_by(count) {
-                match read_until(&client, &workload, &log, process, key, deadline).await {
+            for number in (lane as u64..workload.key_count()).step_by(count) {
+                let key = workload.key(number);
+                match read_until(&client, &workload, &log, process, &key, deadline).await {
                     Some(intact) => errors += u64::from(!intact),
                     None => unread.push(key.to_string()),
                 }

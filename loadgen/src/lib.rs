@@ -40,4 +40,6 @@ pub use outcome::{Answer, Failure, OperationResult, Outcome};
 pub use run::{LoadConfig, LoadError, LoadOutcome, Overflow, Progress, run};
 pub use schedule::{Arrivals, Rate, Schedule};
 pub use scribe::{EventSink, HistoryTarget, IntervalHistograms, Outputs, Tag};
-pub use workload::{Mix, Workload, WorkloadConfig, WorkloadError};
+pub use workload::{
+    Inserts, KeyChoice, Mix, Planned, Preset, ValueSize, Workload, WorkloadConfig, WorkloadError,
+};

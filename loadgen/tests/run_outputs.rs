@@ -156,12 +156,12 @@ async fn final_reads_find_every_key_also_when_the_store_comes_back_late() {
     let mut history = outcome.history;
     history.extend(reads.events);
     check_history(&history);
-    for (number, key) in outcome.workload.keys().iter().enumerate() {
+    for (number, key) in outcome.workload.keys().enumerate() {
         let last = history
             .iter()
-            .rfind(|event| *event.key == **key && event.kind == EventKind::Ok && event.f == Function::Read)
+            .rfind(|event| *event.key == *key && event.kind == EventKind::Ok && event.f == Function::Read)
             .unwrap();
-        let stored = stub.value(key);
+        let stored = stub.value(&key);
         match (&last.value, stored) {
             (Value::Absent, None) => {}
             (Value::One(name), Some(stored)) => assert!(stored.starts_with(&format!("{name}:")), "{number}"),

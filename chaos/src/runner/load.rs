@@ -30,7 +30,7 @@ pub(super) fn load_config(scenario: &Scenario, seed: u64) -> LoadConfig {
         workload: WorkloadConfig {
             mix: Mix::new(weights).expect("a scenario with an empty mix was refused"),
             keys: u64::from(workload.keys.value),
-            value_size: workload.value_size.value as usize,
+            value_size: (workload.value_size.value as usize).into(),
             ..WorkloadConfig::default()
         },
         arrivals,

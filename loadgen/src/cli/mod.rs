@@ -12,7 +12,7 @@ mod run_command;
 mod schema_command;
 mod show_command;
 mod summary;
-mod units;
+pub(crate) mod units;
 
 use std::error::Error;
 use std::io::{self, Write};

@@ -54,8 +54,9 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
                 .key_prefix
                 .clone()
                 .unwrap_or_else(|| format!("k{started}-")),
-            value_size: args.work.value_size,
+            value_size: args.work.value_size.into(),
             tag: format!("{started}-"),
+            ..WorkloadConfig::default()
         },
         arrivals: args.pace.arrivals().map_err(CommandError::usage)?,
         duration: args.load.duration,

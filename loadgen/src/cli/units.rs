@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reports::record::Function;
+use reports::record::Operation;
 
 use crate::schedule::Rate;
 use crate::workload::Mix;
@@ -15,7 +15,7 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
 }
 
 /// A size in bytes; `k` is 1024 and `m` its square.
-pub(super) fn bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     scaled(text, 1024, 1).and_then(|bytes| usize::try_from(bytes).map_err(|error| error.to_string()))
 }
 
@@ -42,24 +42,29 @@ pub(super) fn mix(text: &str) -> Result<Mix, String> {
         let (name, weight) = part
             .split_once('=')
             .ok_or_else(|| format!("`{part}` is not of the form operation=weight, as in put=50,get=50"))?;
-        let function = match name.trim() {
-            "put" | "write" => Function::Write,
-            "get" | "read" => Function::Read,
-            "cas" => Function::Cas,
-            "delete" => Function::Delete,
-            other => {
-                return Err(format!(
-                    "there is no operation `{other}`: use put, get, cas and delete"
-                ));
-            }
-        };
+        let operation = operation(name.trim())?;
         let weight = weight
             .trim()
             .parse()
             .map_err(|_| format!("the weight of `{name}` must be a whole number, not `{weight}`"))?;
-        weights.push((function, weight));
+        weights.push((operation, weight));
     }
     Mix::new(weights).map_err(|error| error.to_string())
+}
+
+/// An operation by its name; `read`, `write` and `update` are understood too.
+fn operation(name: &str) -> Result<Operation, String> {
+    match name {
+        "read" => Ok(Operation::Get),
+        "write" | "update" => Ok(Operation::Put),
+        _ => {
+            let found = Operation::ALL
+                .into_iter()
+                .find(|operation| operation.as_str() == name);
+            let known = Operation::ALL.map(Operation::as_str).join(", ");
+            found.ok_or_else(|| format!("there is no operation `{name}`: use {known}"))
+        }
+    }
 }
 
 /// `text` times `unit`, where a suffix multiplies by `kilo` or its square. Exact: no floating point.
@@ -93,6 +98,8 @@ fn scaled(text: &str, kilo: u64, unit: u64) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -152,10 +159,21 @@ mod tests {
 
     #[test]
     fn a_mix_names_operations_and_weights() {
-        let expected = Mix::new([(Function::Write, 50), (Function::Read, 30), (Function::Cas, 20)]);
-        assert_eq!(mix("put=50, get=30,cas=20").ok(), expected.ok());
+        let expected = Mix::new([(Operation::Put, 50), (Operation::Get, 30), (Operation::Cas, 20)]);
+        assert_eq!(mix("put=50, get=30,cas=20").ok(), expected.clone().ok());
+        assert_eq!(mix("update=50,read=30,cas=20").ok(), expected.clone().ok());
+        assert_eq!(mix("write=25,put=25,read=30,cas=20").ok(), expected.ok());
+        let all = Mix::new(Operation::ALL.map(|operation| (operation, 3)));
+        assert_eq!(
+            mix("get=3,put=3,insert=3,cas=3,delete=3,scan=3,rmw=3").ok(),
+            all.ok()
+        );
         assert!(mix("put").is_err_and(|error| error.contains("operation=weight")));
-        assert!(mix("scan=5").is_err_and(|error| error.contains("no operation `scan`")));
+        let unknown = mix("swap=5").unwrap_err();
+        assert!(
+            unknown.contains("no operation `swap`: use get, put, insert, cas"),
+            "{unknown}"
+        );
         assert!(mix("put=many").is_err_and(|error| error.contains("whole number")));
         assert!(mix("put=0").is_err_and(|error| error.contains("empty")));
     }

@@ -24,7 +24,7 @@ use crate::pacer::Pacer;
 use crate::recorder::{Recorder, headline};
 use crate::scribe::{HistoryTarget, Outputs, Scribe, ScribeGone};
 use crate::wire::{Completion, Completions};
-use crate::workload::Workload;
+use crate::workload::{Inserts, Workload};
 
 /// How often history and progress are handed on.
 const TICK: Duration = Duration::from_millis(100);
@@ -51,6 +51,7 @@ pub(super) struct Driver {
     pub(super) warmup: Counts,
     pub(super) processes: Processes,
     pub(super) keys: Keys,
+    pub(super) inserts: Inserts,
     pub(super) flights: Flights,
     pub(super) journeys: JoinSet<Journeyed>,
     pub(super) completions: Arc<Completions>,
@@ -96,6 +97,7 @@ impl Driver {
             warmup: Counts::default(),
             processes: Processes::starting_at(0),
             keys: Keys::of(&workload),
+            inserts: Inserts::beyond(workload.key_count()),
             flights: Flights::default(),
             journeys: JoinSet::new(),
             completions: Completions::new(),

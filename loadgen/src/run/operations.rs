@@ -20,8 +20,9 @@ use crate::workload::{Inspected, Workload};
 /// What the run knows of keys: the value last seen, where a compare-and-swap needs one.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Empty where the mix has no compare-and-swap.
+    /// Empty where the mix has no compare-and-swap; grows with the keys that the run inserts.
     seen: Vec<Seen>,
+    swaps: bool,
 }
 
 /// The value that the run last saw under a key, and the index that places it in time.
@@ -34,9 +35,10 @@ struct Seen {
 impl Keys {
     pub(super) fn of(workload: &Workload) -> Keys {
         let swaps = workload.config().mix.has(Operation::Cas);
-        let count = if swaps { workload.keys().len() } else { 0 };
+        let count = if swaps { workload.key_count() as usize } else { 0 };
         Keys {
             seen: vec![Seen::default(); count],
+            swaps,
         }
     }
 
@@ -46,9 +48,14 @@ impl Keys {
 
     /// What the key held when the answer was given.
     fn learn(&mut self, key: u64, call: Call, answer: &Answer) {
-        let Some(known) = self.seen.get_mut(key as usize) else {
+        let key = key as usize;
+        if !self.swaps {
             return;
-        };
+        }
+        if key >= self.seen.len() {
+            self.seen.resize(key + 1, Seen::default());
+        }
+        let known = &mut self.seen[key];
         let index = answer.index();
         if index < known.index {
             return;
@@ -73,8 +80,12 @@ pub(super) struct Journeyed {
 impl Driver {
     /// Starts operation `number`, which was due at `planned` and noticed at `woken`.
     pub(super) fn begin(&mut self, number: u64, planned: Nanos, woken: Nanos, measured: bool) {
-        let operation = self.workload.operation(number);
-        let (kind, key) = (operation.operation, operation.key);
+        let operation = self.workload.operation(number, self.inserts.known());
+        let kind = operation.operation;
+        let key = match operation.key {
+            Some(position) => self.inserts.key_at(position),
+            None => self.inserts.start(),
+        };
         let part = if kind == Operation::Rmw {
             Part::Read
         } else {
@@ -106,8 +117,12 @@ impl Driver {
 
     /// What is asked of the store.
     fn call(&self, operation: Operation, part: Part, number: u64, key: u64) -> Call {
-        let name = Arc::clone(self.workload.key(key));
-        let value = || self.workload.value(number, &name).0;
+        let name = self.workload.key(key);
+        let value = || {
+            let mut value = String::new();
+            self.workload.value_into(&mut value, number, &name);
+            value
+        };
         match (operation, part) {
             (Operation::Get, _) | (Operation::Rmw, Part::Read) => Call::Get { key: name },
             (Operation::Put | Operation::Insert | Operation::Rmw, _) => Call::Put {
@@ -246,6 +261,9 @@ impl Driver {
             return;
         }
         self.processes.give_back(flight.process, &result.outcome);
+        if flight.operation == Operation::Insert {
+            self.inserts.end(flight.key, result.is_ok());
+        }
         let ended = self.books_entry(&flight, &mut result, intact);
         if let Outcome::Ok(answer) = &result.outcome {
             self.keys.learn(flight.key, flight.call, answer);
@@ -269,7 +287,7 @@ impl Driver {
             ) => (key, value),
             _ => return true,
         };
-        self.workload.inspect(value.0, value.1) != Inspected::Corrupt
+        self.workload.name_of(value.0, value.1).is_some()
     }
 
     /// The read of a read-modify-write was answered: its write follows at once.
@@ -335,7 +353,7 @@ impl Driver {
     pub(super) fn shed(&mut self, due: Due) {
         let planned = self.begins + due.at;
         if planned >= self.measured_from() {
-            let operation = self.workload.operation(due.number).operation;
+            let operation = self.workload.kind(due.number);
             self.recorder
                 .unsent(operation, planned, self.clock.now().max(planned));
             self.queued += u64::from(due.number < self.crowded_below);

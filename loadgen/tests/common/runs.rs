@@ -35,7 +35,7 @@ pub fn config(arrivals: Arrivals, duration_ms: u64) -> LoadConfig {
         workload: WorkloadConfig {
             mix: everything(),
             keys: 8,
-            value_size: 64,
+            value_size: 64.into(),
             ..WorkloadConfig::default()
         },
         arrivals,
