@@ -61,9 +61,9 @@ async fn wrong_usage_says_what_is_wrong_and_exits_with_2() {
     fails(&with(&["--rate", "0"]), 2, &["above zero"]).await;
     fails(&with(&["--rate", "5", "--duration", "30"]), 2, &["30s"]).await;
     fails(
-        &with(&["--rate", "5", "--mix", "scan=1"]),
+        &with(&["--rate", "5", "--mix", "swap=1"]),
         2,
-        &["no operation `scan`"],
+        &["no operation `swap`"],
     )
     .await;
     fails(

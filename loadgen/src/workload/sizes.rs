@@ -68,15 +68,6 @@ impl ValueSize {
         };
         Err(refusal(&self.to_string(), problem))
     }
-
-    /// The largest size that was asked for outright.
-    pub fn largest(&self) -> usize {
-        match self {
-            ValueSize::Fixed(size) | ValueSize::Range(_, size) => *size,
-            ValueSize::Weighted(list) => list.iter().map(|(size, _)| *size).max().unwrap_or(0),
-            ValueSize::LogNormal { .. } => VALUE_BYTES_MAX,
-        }
-    }
 }
 
 impl Default for ValueSize {
