@@ -7,7 +7,7 @@ use super::keys::KeyChoice;
 use super::random::{below, mix_bits, unit};
 use super::scramble::Scramble;
 use super::ycsb::ScrambledZipfian;
-use super::zipf::{Zipf, ZipfShape};
+use super::zipf::Zipf;
 
 /// A choice, ready to draw from.
 #[derive(Debug, Clone)]
@@ -19,12 +19,12 @@ pub(super) struct Sampler {
 #[derive(Debug, Clone)]
 enum Kind {
     Uniform,
-    Zipfian { ranks: Zipf, scramble: Scramble },
+    Zipfian { ranks: Box<Zipf>, scramble: Scramble },
     ZipfianYcsb(ScrambledZipfian),
-    Latest { shape: ZipfShape, records: Zipf },
+    Latest { ages: Box<Zipf> },
     Hotspot { hot: u64, operations: f64 },
     Sequential,
-    Exponential { gamma: f64 },
+    Exponential { gamma: f64, records_mass: f64 },
 }
 
 impl Sampler {
@@ -33,25 +33,25 @@ impl Sampler {
         let kind = match *choice {
             KeyChoice::Uniform => Kind::Uniform,
             KeyChoice::Zipfian { theta } => Kind::Zipfian {
-                ranks: ZipfShape::new(theta).over(records),
+                ranks: Box::new(Zipf::new(theta, records)),
                 scramble: Scramble::below(records),
             },
             KeyChoice::ZipfianYcsb => Kind::ZipfianYcsb(ScrambledZipfian::over(records)),
-            KeyChoice::Latest { theta } => {
-                let shape = ZipfShape::new(theta);
-                Kind::Latest {
-                    shape,
-                    records: shape.over(records),
-                }
-            }
+            KeyChoice::Latest { theta } => Kind::Latest {
+                ages: Box::new(Zipf::new(theta, records)),
+            },
             KeyChoice::Hotspot { keys, operations } => Kind::Hotspot {
                 hot: ((records as f64 * keys) as u64).clamp(1, records),
                 operations,
             },
             KeyChoice::Sequential => Kind::Sequential,
-            KeyChoice::Exponential { percentile, fraction } => Kind::Exponential {
-                gamma: -(-percentile / 100.0).ln_1p() / (records as f64 * fraction),
-            },
+            KeyChoice::Exponential { percentile, fraction } => {
+                let gamma = -(-percentile / 100.0).ln_1p() / (records as f64 * fraction);
+                Kind::Exponential {
+                    gamma,
+                    records_mass: mass_below(gamma, records),
+                }
+            }
         };
         Sampler { records, kind }
     }
@@ -64,8 +64,7 @@ impl Sampler {
             Kind::Uniform => below(word, self.records),
             Kind::Zipfian { ranks, scramble } => scramble.apply(ranks.rank(word)),
             Kind::ZipfianYcsb(generator) => generator.key(word),
-            Kind::Latest { records, .. } if known == self.records => known - 1 - records.rank(word),
-            Kind::Latest { shape, .. } => known - 1 - shape.over(known).rank(word),
+            Kind::Latest { ages } => known - 1 - ages.rank_over(known, word),
             Kind::Hotspot { hot, operations } => {
                 let cold = self.records - hot;
                 let place = mix_bits(word);
@@ -76,16 +75,22 @@ impl Sampler {
                 }
             }
             Kind::Sequential => number % self.records,
-            Kind::Exponential { gamma } => known - 1 - exponential_age(*gamma, unit(word), known),
+            Kind::Exponential { gamma, records_mass } => {
+                let mass = match known == self.records {
+                    true => *records_mass,
+                    false => mass_below(*gamma, known),
+                };
+                // An exponential draw cut off at `known`: YCSB draws until it falls below, which is the same.
+                let age = -(1.0 - unit(word) * mass).ln() / gamma;
+                known - 1 - (age as u64).min(known - 1)
+            }
         }
     }
 }
 
-/// An exponential draw, cut off at `known`: YCSB draws until it falls below, which is the same distribution.
-fn exponential_age(gamma: f64, fraction: f64, known: u64) -> u64 {
-    let mass = (-gamma * known as f64).exp_m1();
-    let age = -(fraction * mass).ln_1p() / gamma;
-    (age as u64).min(known - 1)
+/// How much of an exponential distribution lies below `known`.
+fn mass_below(gamma: f64, known: u64) -> f64 {
+    -(-gamma * known as f64).exp_m1()
 }
 
 #[cfg(test)]
