@@ -185,3 +185,43 @@ impl Workload {
         text::inspect(key, value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::workload::ValueSize;
+    use crate::workload::statistics::chi_square_z;
+
+    #[test]
+    fn operation_key_size_and_scan_do_not_tell_about_each_other() {
+        let config = WorkloadConfig {
+            keys: 8,
+            value_size: ValueSize::Range(64, 71),
+            scan_length_max: 8,
+            ..WorkloadConfig::default()
+        };
+        let workload = Workload::new(config, 3).unwrap();
+        let properties = |number: u64| {
+            let planned = workload.operation(number, 8);
+            [
+                usize::from(planned.operation == Operation::Put) * 4 + number as usize % 4,
+                planned.key.unwrap() as usize,
+                workload.value_size(number) - 64,
+                workload.scan_length(number) as usize - 1,
+            ]
+        };
+        for one in 0..4 {
+            for two in one + 1..4 {
+                let mut counts = [0_u64; 64];
+                for number in 0..100_000 {
+                    let properties = properties(number);
+                    counts[properties[one] * 8 + properties[two]] += 1;
+                }
+                let z = chi_square_z(&counts, |_| 1.0 / 64.0);
+                assert!(z.abs() < 5.0, "properties {one} and {two}: z = {z}");
+            }
+        }
+    }
+}
