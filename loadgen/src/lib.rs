@@ -29,6 +29,7 @@ pub mod recorder;
 mod run;
 pub mod schedule;
 mod scribe;
+pub mod statistics;
 pub mod target;
 pub mod verdict;
 pub mod wire;
