@@ -31,6 +31,7 @@ pub mod schedule;
 mod scribe;
 pub mod statistics;
 pub mod target;
+pub mod threshold;
 pub mod verdict;
 pub mod wire;
 pub mod workload;

@@ -6,7 +6,7 @@
 //! independent ones that they are worth ([`super::EffectiveSize`]), and the ranks are scaled back to the sample.
 //!
 //! Promises: ends are rounded outwards, to the edges of the histogram's buckets and to whole ranks. An end that would lie
-//! beyond the sample is not invented: the interval is absent. Never resamples.
+//! beyond the sample is not invented: it is open, or the interval is absent. Never resamples.
 
 use hdrhistogram::{Counter, Histogram};
 
@@ -20,11 +20,11 @@ pub fn percentile_interval<C: Counter>(
     effective_count: f64,
 ) -> Option<Interval> {
     let interval = percentile_interval_among(sample, sample.len(), quantile, effective_count)?;
-    interval.high.is_finite().then_some(interval)
+    (interval.low.is_finite() && interval.high.is_finite()).then_some(interval)
 }
 
-/// The same for `total` values of which those that the histogram does not hold are infinitely large; an end among those is
-/// infinite.
+/// The same for `total` values of which those that the histogram does not hold are infinitely large. An end that lies among
+/// those, or beyond what the sample can tell, is infinite. Absent if the sample is worth less than one value.
 pub fn percentile_interval_among<C: Counter>(
     sample: &Histogram<C>,
     total: u64,
@@ -42,17 +42,19 @@ pub fn percentile_interval_among<C: Counter>(
     let low = (n * quantile - half).floor();
     // One more than the rank below: the value that is above the quantile with that confidence.
     let high = (n * quantile + half).ceil() + 1.0;
-    if low < 1.0 || high > n {
-        return None;
-    }
     let scale = total as f64 / n;
     Some(Interval {
-        low: value_at_rank(sample, (low * scale).floor(), Edge::Low),
-        high: value_at_rank(sample, (high * scale).ceil(), Edge::High),
+        low: match low {
+            ..1.0 => f64::NEG_INFINITY,
+            _ => value_at_rank(sample, (low * scale).floor(), Edge::Low),
+        },
+        high: match high > n {
+            true => f64::INFINITY,
+            false => value_at_rank(sample, (high * scale).ceil(), Edge::High),
+        },
     })
 }
 
-#[derive(PartialEq)]
 enum Edge {
     Low,
     High,
@@ -143,5 +145,9 @@ mod tests {
             "{interval:?}"
         );
         assert_eq!(among(2000, 0.5).high, f64::INFINITY);
+        let open = percentile_interval_among(&sample, 980, 0.99, 100.0).unwrap();
+        assert!(open.low.is_finite() && open.high == f64::INFINITY, "{open:?}");
+        let open = percentile_interval_among(&sample, 980, 0.01, 100.0).unwrap();
+        assert!(open.low == f64::NEG_INFINITY && open.high.is_finite(), "{open:?}");
     }
 }
