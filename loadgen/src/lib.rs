@@ -29,6 +29,7 @@ pub mod recorder;
 mod run;
 pub mod schedule;
 mod scribe;
+pub mod search;
 pub mod statistics;
 pub mod target;
 pub mod threshold;
