@@ -18,6 +18,7 @@
 pub mod cli;
 pub mod client;
 mod clock;
+pub mod compare;
 mod cpu;
 pub mod export;
 pub mod history;
