@@ -4,6 +4,7 @@
 //! (see `--help`); an interrupted run is recorded as far as it came.
 
 mod args;
+mod compare_command;
 mod export_command;
 mod list_command;
 mod progress;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list_command::list(args),
         Command::Export(args) => export_command::export(args),
         Command::Schema(args) => schema_command::print(args),
+        Command::Compare(args) => compare_command::run(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -8,6 +8,7 @@ mod work;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::compare_command::CompareArgs;
 use super::export_command::ExportArgs;
 use super::list_command::ListArgs;
 use super::schema_command::SchemaArgs;
@@ -54,6 +55,8 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Print the JSON Schema of what a run writes.
     Schema(SchemaArgs),
+    /// Tell whether one set of recorded runs is faster than another.
+    Compare(CompareArgs),
 }
 
 impl Command {
@@ -65,6 +68,7 @@ impl Command {
             Command::List(_) => "list",
             Command::Export(_) => "export",
             Command::Schema(_) => "schema",
+            Command::Compare(_) => "compare",
         }
     }
 }
