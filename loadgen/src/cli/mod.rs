@@ -7,12 +7,15 @@ mod args;
 mod compare_command;
 mod export_command;
 mod list_command;
+mod probing;
 mod progress;
 mod recorded;
 mod run_command;
 mod schema_command;
+mod search_command;
 mod show_command;
 mod summary;
+mod sweep_command;
 pub(crate) mod units;
 
 use std::error::Error;
@@ -41,6 +44,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export_command::export(args),
         Command::Schema(args) => schema_command::print(args),
         Command::Compare(args) => compare_command::run(args),
+        Command::Search(args) => search_command::run(args),
+        Command::Sweep(args) => sweep_command::run(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -11,9 +11,10 @@
 //!
 //! Promises: every probe that was made is in the result; the number of probes is bounded ([`SearchConfig::probes_max`], and
 //! [`RECOVERY_TRIES_MAX`] after each that failed), whatever the store does; the same answers lead to the same search. Never starts
-//! anything itself: who runs the probes is a [`Prober`].
+//! anything itself: who runs the probes is a [`Prober`], for a real store [`LoadProber`].
 
 mod algorithm;
+mod live;
 mod probe;
 mod sweep;
 
@@ -26,6 +27,7 @@ pub use algorithm::{
     CONFIRMATIONS, Capacity, RECOVERY_TRIES_MAX, REOPENINGS_MAX, SearchConfig, SearchConfigError,
     SearchResult, Step, Unknown, search,
 };
+pub use live::{LoadProber, LoadProberError, SLICE};
 pub use probe::{
     ACHIEVED_SHARE_MIN, GROWTH_SHARE_MAX, Judgement, Limits, Probe, ProbeRecord, ProbeVerdict, Prober,
     Purpose, backlog_growth, judge,

@@ -12,7 +12,9 @@ use super::compare_command::CompareArgs;
 use super::export_command::ExportArgs;
 use super::list_command::ListArgs;
 use super::schema_command::SchemaArgs;
+use super::search_command::SearchArgs;
 use super::show_command::ShowArgs;
+use super::sweep_command::SweepArgs;
 
 pub(super) use load::LoadArgs;
 pub(super) use output::OutputArgs;
@@ -57,6 +59,10 @@ pub(super) enum Command {
     Schema(SchemaArgs),
     /// Tell whether one set of recorded runs is faster than another.
     Compare(CompareArgs),
+    /// Find the highest rate within an objective.
+    Search(Box<SearchArgs>),
+    /// Measure latency over rate.
+    Sweep(Box<SweepArgs>),
 }
 
 impl Command {
@@ -69,6 +75,8 @@ impl Command {
             Command::Export(_) => "export",
             Command::Schema(_) => "schema",
             Command::Compare(_) => "compare",
+            Command::Search(_) => "search",
+            Command::Sweep(_) => "sweep",
         }
     }
 }
