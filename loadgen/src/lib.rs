@@ -18,6 +18,7 @@
 pub mod cli;
 pub mod client;
 mod clock;
+pub mod compare;
 mod cpu;
 pub mod export;
 pub mod history;
@@ -29,7 +30,10 @@ pub mod recorder;
 mod run;
 pub mod schedule;
 mod scribe;
+pub mod search;
+pub mod statistics;
 pub mod target;
+pub mod threshold;
 pub mod verdict;
 pub mod wire;
 pub mod workload;

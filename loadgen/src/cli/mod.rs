@@ -4,15 +4,19 @@
 //! (see `--help`); an interrupted run is recorded as far as it came.
 
 mod args;
+mod compare_command;
 mod export_command;
 mod list_command;
 mod node_command;
+mod probing;
 mod progress;
 mod recorded;
 mod run_command;
 mod schema_command;
+mod search_command;
 mod show_command;
 mod summary;
+mod sweep_command;
 pub(crate) mod units;
 
 use std::error::Error;
@@ -41,6 +45,9 @@ pub fn main() -> ExitCode {
         Command::List(args) => list_command::list(&args),
         Command::Export(args) => export_command::export(&args),
         Command::Schema(args) => schema_command::print(&args),
+        Command::Compare(args) => compare_command::run(&args),
+        Command::Search(args) => search_command::run(&args),
+        Command::Sweep(args) => sweep_command::run(&args),
         Command::Node(args) => return node_command::node(*args),
         Command::NodeEcho(args) => return node_command::echo(&args),
         Command::NodeExec(args) => return node_command::exec(&args),

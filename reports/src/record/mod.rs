@@ -24,6 +24,7 @@ mod manifest;
 mod operation;
 mod probe;
 mod run;
+mod threshold;
 mod timeline;
 mod verdict;
 
@@ -43,6 +44,7 @@ pub use manifest::{Machine, Manifest, NodeInfo, RunKind};
 pub use operation::{Operation, OutcomeKind};
 pub use probe::{FSYNC_PROBE_WRITES, binary_sha256, git_commit};
 pub use run::Run;
+pub use threshold::{ThresholdResult, ThresholdUnit, ThresholdVerdict};
 pub use timeline::{Evidence, FaultWindow, NodeSample, Phase, Recovery, Role, Timeline};
 pub use verdict::{Check, CheckStatus, Outcome, Verdict, Witness};
 

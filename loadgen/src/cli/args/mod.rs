@@ -8,11 +8,14 @@ mod work;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::compare_command::CompareArgs;
 use super::export_command::ExportArgs;
 use super::list_command::ListArgs;
 use super::node_command::{EchoArgs, ExecArgs};
 use super::schema_command::SchemaArgs;
+use super::search_command::SearchArgs;
 use super::show_command::ShowArgs;
+use super::sweep_command::SweepArgs;
 
 pub(super) use load::LoadArgs;
 pub(super) use output::OutputArgs;
@@ -55,6 +58,12 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Print the JSON Schema of what a run writes.
     Schema(SchemaArgs),
+    /// Tell whether one set of recorded runs is faster than another.
+    Compare(CompareArgs),
+    /// Find the highest rate within an objective.
+    Search(Box<SearchArgs>),
+    /// Measure latency over rate.
+    Sweep(Box<SweepArgs>),
     /// Be a node of a local cluster (this is how this program starts its nodes).
     #[command(hide = true)]
     Node(Box<server::config::Args>),
@@ -75,6 +84,9 @@ impl Command {
             Command::List(_) => "list",
             Command::Export(_) => "export",
             Command::Schema(_) => "schema",
+            Command::Compare(_) => "compare",
+            Command::Search(_) => "search",
+            Command::Sweep(_) => "sweep",
             Command::Node(_) => "node",
             Command::NodeEcho(_) => "node-echo",
             Command::NodeExec(_) => "node-exec",

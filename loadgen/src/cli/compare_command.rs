@@ -1,0 +1,325 @@
+//! `loadgen compare`: whether one set of recorded runs is faster than another.
+//!
+//! Never compares runs that were made under different conditions unless told to, and then says so in the result.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use reports::record::{Run, ThresholdUnit};
+use serde_json::json;
+
+use super::{CommandError, USAGE, recorded, summary};
+use crate::compare::{
+    Comparison, ComparisonVerdict, Difference, Metric, MetricComparison, NOISE, Trial, compare, differences,
+};
+use crate::threshold::quantity;
+
+/// Runs a side; more would make more pairs than a comparison holds in memory.
+const RUNS_MAX: usize = 1000;
+
+/// Something got worse.
+const REGRESSION: u8 = 1;
+
+const AFTER_HELP: &str = "\
+A change counts if it is significant (Mann-Whitney, corrected after Holm over all metrics, 5 %) and larger than --noise. One run
+a side decides nothing, because it cannot show how much runs differ by themselves: six a side can, made in turns.
+
+Exit codes:
+  0  nothing got worse, or it could not be decided
+  1  at least one metric regressed
+  2  wrong usage, or runs made under different conditions
+  5  the disk cannot be read";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct CompareArgs {
+    /// The run that the other is held against: its folder, its name in target/runs, or `latest`.
+    #[arg(value_name = "BASE", requires = "new_run", conflicts_with_all = ["base", "new"])]
+    base_run: Option<PathBuf>,
+    /// The other run.
+    #[arg(value_name = "NEW")]
+    new_run: Option<PathBuf>,
+    /// Several runs that the others are held against, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "RUN,…", requires = "new")]
+    base: Vec<PathBuf>,
+    /// The other runs.
+    #[arg(long, value_delimiter = ',', value_name = "RUN,…", requires = "base")]
+    new: Vec<PathBuf>,
+    /// Changes up to this are not worth a verdict, however sure.
+    #[arg(long, value_parser = percent, default_value_t = Percent(NOISE), value_name = "PERCENT")]
+    noise: Percent,
+    /// Compare although the runs were made under different conditions.
+    #[arg(long)]
+    force: bool,
+    /// Print the comparison as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A part of one, written in percent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Percent(f64);
+
+impl std::fmt::Display for Percent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}%", self.0 * 100.0)
+    }
+}
+
+fn percent(text: &str) -> Result<Percent, String> {
+    match text.strip_suffix('%').map(str::parse::<f64>) {
+        Some(Ok(number)) if (0.0..100.0).contains(&number) => Ok(Percent(number / 100.0)),
+        _ => Err(format!(
+            "`{text}` is not a percentage from 0% to below 100%, such as 1% or 2.5%"
+        )),
+    }
+}
+
+pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
+    let (base, new) = sides(args)?;
+    let (base, new) = (read(&base)?, read(&new)?);
+    refuse_repetitions(base.iter().chain(&new))?;
+    let differences = all_differences(&base, &new);
+    let blocked = differences.iter().any(|(_, difference)| difference.blocks) && !args.force;
+    let comparison = match blocked {
+        true => Comparison {
+            verdict: ComparisonVerdict::NotComparable,
+            metrics: Vec::new(),
+            trials: (base.len(), new.len()),
+            notes: Vec::new(),
+        },
+        false => compare(&trials(&base)?, &trials(&new)?, args.noise.0),
+    };
+    let (base, new) = (labels(&base), labels(&new));
+    if args.json {
+        let document = json!({
+            "base": base,
+            "new": new,
+            "forced": args.force,
+            "noise": args.noise.0,
+            "differences": differences.iter().map(|(run, difference)| json!({"run": run, "difference": difference})).collect::<Vec<_>>(),
+            "comparison": comparison,
+        });
+        summary::print(&format!("{document:#}\n"))?;
+        return Ok(exit_code(comparison.verdict));
+    }
+    if blocked {
+        return Err(CommandError::usage(refusal(&differences)));
+    }
+    summary::print(&text(&comparison, &differences))?;
+    Ok(exit_code(comparison.verdict))
+}
+
+fn exit_code(verdict: ComparisonVerdict) -> u8 {
+    match verdict {
+        ComparisonVerdict::NotComparable => USAGE,
+        verdict if verdict.is_regression() => REGRESSION,
+        _ => 0,
+    }
+}
+
+/// The runs of both sides, from either way of naming them.
+fn sides(args: &CompareArgs) -> Result<(Vec<PathBuf>, Vec<PathBuf>), CommandError> {
+    let sides = match (&args.base_run, &args.new_run) {
+        (Some(base), Some(new)) => (vec![base.clone()], vec![new.clone()]),
+        _ => (args.base.clone(), args.new.clone()),
+    };
+    if sides.0.is_empty() || sides.1.is_empty() {
+        let how = "give two runs to compare, `compare BASE NEW`, or several a side, `compare --base a,b,c --new d,e,f`";
+        return Err(CommandError::usage(how));
+    }
+    if sides.0.len().max(sides.1.len()) > RUNS_MAX {
+        return Err(CommandError::usage(format!(
+            "more than {RUNS_MAX} runs a side are not taken"
+        )));
+    }
+    Ok(sides)
+}
+
+/// A run and where it was found.
+struct Recorded {
+    label: String,
+    path: PathBuf,
+    run: Run,
+}
+
+fn read(runs: &[PathBuf]) -> Result<Vec<Recorded>, CommandError> {
+    let read = |name: &PathBuf| {
+        let folder = recorded::open(name)?;
+        Ok(Recorded {
+            label: summary::printable(&name.display().to_string()),
+            path: resolved(folder.path()),
+            run: Run::read(&folder).map_err(recorded::record_error)?,
+        })
+    };
+    runs.iter().map(read).collect()
+}
+
+/// The same folder by one name only; as given where it cannot be resolved.
+fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// A run that counts twice would pretend to be a repetition.
+fn refuse_repetitions<'a>(runs: impl Iterator<Item = &'a Recorded>) -> Result<(), CommandError> {
+    let mut seen = BTreeSet::new();
+    for run in runs {
+        if !seen.insert(&run.path) {
+            let path = summary::printable(&run.path.display().to_string());
+            return Err(CommandError::usage(format!(
+                "{path} is given twice; each run may count once"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// How the conditions of each run differ from those of the first, each kind of difference once.
+fn all_differences(base: &[Recorded], new: &[Recorded]) -> Vec<(String, Difference)> {
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
+    for other in base.iter().skip(1).chain(new) {
+        for difference in differences(&base[0].run, &other.run) {
+            if seen.insert(difference.what.clone()) {
+                all.push((other.label.clone(), difference));
+            }
+        }
+    }
+    all.sort_by_key(|(_, difference)| !difference.blocks);
+    all
+}
+
+fn trials(runs: &[Recorded]) -> Result<Vec<Trial>, CommandError> {
+    let trial = |run: &Recorded| Trial::of(&run.label, &run.run).map_err(CommandError::usage);
+    runs.iter().map(trial).collect()
+}
+
+fn labels(runs: &[Recorded]) -> Vec<&str> {
+    runs.iter().map(|run| run.label.as_str()).collect()
+}
+
+fn refusal(differences: &[(String, Difference)]) -> String {
+    let blocking = differences.iter().filter(|(_, difference)| difference.blocks);
+    let lines: Vec<String> = blocking
+        .map(|(run, difference)| format!("  {} (in {run})", summary::printable(&difference.to_string())))
+        .collect();
+    format!(
+        "the runs were not made under the same conditions, so that a difference between them says nothing:\n{}\n\
+         make them alike, or pass --force to compare all the same",
+        lines.join("\n")
+    )
+}
+
+fn text(comparison: &Comparison, differences: &[(String, Difference)]) -> String {
+    let mut lines = vec![headline(comparison)];
+    if !comparison.metrics.is_empty() {
+        lines.push(format!(
+            "  {:<25} {:>10} {:>10} {:>8}  {:<20} {:>6}",
+            "metric", "base", "new", "change", "95 % interval", "p"
+        ));
+    }
+    lines.extend(comparison.metrics.iter().map(row));
+    for (run, difference) in differences {
+        let kind = if difference.blocks {
+            "FORCED, not the same"
+        } else {
+            "not the same"
+        };
+        lines.push(format!(
+            "  {kind}: {} (in {run})",
+            summary::printable(&difference.to_string())
+        ));
+    }
+    lines.extend(
+        comparison
+            .notes
+            .iter()
+            .map(|note| format!("  note: {}", summary::printable(note))),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn headline(comparison: &Comparison) -> String {
+    let verdict = match comparison.verdict {
+        ComparisonVerdict::Improved => "IMPROVED",
+        ComparisonVerdict::Regressed => "REGRESSED",
+        ComparisonVerdict::Unchanged => "UNCHANGED",
+        ComparisonVerdict::Mixed => "MIXED: better here, worse there",
+        ComparisonVerdict::Undecided => "UNDECIDED: too few runs",
+        ComparisonVerdict::NotComparable => "NOT COMPARABLE: no metric that all runs have",
+    };
+    let (base, new) = comparison.trials;
+    format!("{verdict} ({base} and {new} runs)")
+}
+
+fn row(metric: &MetricComparison) -> String {
+    let unit = match metric.metric {
+        Metric::Throughput => ThresholdUnit::PerSecond,
+        Metric::Latency(..) | Metric::ClientCpu => ThresholdUnit::Nanoseconds,
+    };
+    let interval = metric.interval.map_or_else(
+        || "n/a (too few runs)".into(),
+        |interval| format!("{} to {}", change(interval.low), change(interval.high)),
+    );
+    let word = match metric.change {
+        crate::compare::Change::Improved => "improved",
+        crate::compare::Change::Regressed => "REGRESSED",
+        crate::compare::Change::Unchanged => "unchanged",
+        crate::compare::Change::Undecided => "undecided",
+    };
+    format!(
+        "  {:<25} {:>10} {:>10} {:>8}  {interval:<20} {:>6.3}  {word}",
+        metric.metric.to_string(),
+        quantity(metric.base, unit),
+        quantity(metric.new, unit),
+        change(metric.ratio),
+        metric.p_adjusted,
+    )
+}
+
+/// A ratio as a change in percent.
+fn change(ratio: f64) -> String {
+    let percent = (ratio - 1.0) * 100.0;
+    match percent.abs() {
+        0.0..10.0 => format!("{percent:+.1} %"),
+        _ => format!("{percent:+.0} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_parts_of_a_hundred() {
+        assert_eq!(percent("1%"), Ok(Percent(0.01)));
+        assert_eq!(percent("2.5%"), Ok(Percent(0.025)));
+        assert_eq!(Percent(NOISE).to_string(), "1%");
+        for wrong in ["1", "-1%", "100%", "%", "NaN%"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ratios_read_as_changes() {
+        assert_eq!(change(1.2), "+20 %");
+        assert_eq!(change(0.985), "-1.5 %");
+        assert_eq!(change(1.0), "+0.0 %");
+    }
+
+    #[test]
+    fn only_what_got_worse_and_what_cannot_be_compared_shows_in_the_exit_code() {
+        use ComparisonVerdict::*;
+        for (verdict, code) in [
+            (Improved, 0),
+            (Unchanged, 0),
+            (Undecided, 0),
+            (Regressed, 1),
+            (Mixed, 1),
+            (NotComparable, 2),
+        ] {
+            assert_eq!(exit_code(verdict), code, "{verdict:?}");
+        }
+    }
+}

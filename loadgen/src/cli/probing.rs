@@ -1,0 +1,244 @@
+//! What `search` and `sweep` have in common: how a store is probed, and how probes are shown.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use reports::record::ThresholdUnit;
+use tokio::runtime::Builder;
+
+use super::args::{TargetArgs, WorkArgs};
+use super::{CommandError, units};
+use crate::client::Client;
+use crate::run::{self, LoadConfig, LoadError};
+use crate::search::{Limits, LoadProber, LoadProberError, ProbeRecord, ProbeVerdict, Purpose, Step};
+use crate::threshold::{Metric, Threshold, quantity};
+use crate::workload::Workload;
+
+/// How long a node may take to say that it is there.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    #[command(flatten)]
+    pub(super) work: WorkArgs,
+    /// Part of the operations that may not end ok.
+    #[arg(long, value_parser = share, default_value = "0.1%", value_name = "PERCENT", help_heading = "Probes")]
+    errors: f64,
+    /// How long a probe's load runs before it is measured.
+    #[arg(long, value_parser = units::duration, default_value = "2s", value_name = "DURATION", help_heading = "Probes")]
+    warmup: Duration,
+    /// Time limit of each operation, redirects and retries included.
+    #[arg(long, value_parser = units::duration, default_value = "2s", value_name = "DURATION", help_heading = "Probes")]
+    timeout: Duration,
+    /// Operations in flight at most; arrivals beyond it wait, and show as backlog.
+    #[arg(long, value_parser = units::count, default_value = "4096", value_name = "N", help_heading = "Probes")]
+    max_in_flight: u64,
+    /// Everything random follows from it [default: drawn, and printed]
+    #[arg(long, value_name = "N", help_heading = "Probes")]
+    seed: Option<u64>,
+    /// Print the result as one JSON document.
+    #[arg(long, help_heading = "Output")]
+    pub(super) json: bool,
+    /// Do not show each probe.
+    #[arg(short, long, help_heading = "Output")]
+    quiet: bool,
+}
+
+/// A prober and the seed that it was given.
+pub(super) struct Probing {
+    pub(super) prober: LoadProber,
+    pub(super) seed: u64,
+}
+
+impl ProbeArgs {
+    pub(super) fn limits(&self, objectives: &[Threshold]) -> Limits {
+        Limits {
+            objectives: objectives.to_vec(),
+            errors_max: self.errors,
+        }
+    }
+
+    /// Connects, and makes sure that somebody is there.
+    pub(super) async fn prober(&self) -> Result<Probing, CommandError> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let seed = self
+            .seed
+            .unwrap_or_else(|| RandomState::new().hash_one(now) & 0xffff_ffff);
+        let config = LoadConfig {
+            // Keys of its own, so that no value of an earlier run is in the way.
+            workload: self.work.workload(&format!("{now:x}")),
+            preload: self.work.preload(),
+            warmup: self.warmup,
+            timeout: self.timeout,
+            max_in_flight: usize::try_from(self.max_in_flight)
+                .unwrap_or(usize::MAX)
+                .min(IN_FLIGHT_MAX),
+            seed,
+            client_cores: Some(1),
+            ..LoadConfig::default()
+        };
+        run::check(&config).map_err(CommandError::usage)?;
+        Workload::new(config.workload.clone(), seed).map_err(CommandError::usage)?;
+        let options = self.target.client_options(self.timeout);
+        let client = Client::connect(&self.target.endpoints, options).map_err(CommandError::usage)?;
+        let answers = client.presence_of_all(GREETING_TIMEOUT).await;
+        let silent = answers.iter().filter(|answer| answer.is_err()).count();
+        if silent == answers.len() || (silent > 0 && !self.target.allow_unreachable) {
+            return Err(CommandError::environment(format!(
+                "{silent} of {} endpoints do not answer; start the nodes or correct --endpoints{}",
+                answers.len(),
+                if silent < answers.len() {
+                    ", or pass --allow-unreachable"
+                } else {
+                    ""
+                }
+            )));
+        }
+        Ok(Probing {
+            prober: LoadProber::new(client, config),
+            seed,
+        })
+    }
+
+    /// Says on standard error what is going on.
+    pub(super) fn watch(&self) -> impl FnMut(Step<'_>) + use<> {
+        let quiet = self.quiet;
+        move |step| {
+            if quiet {
+                return;
+            }
+            let line = match step {
+                Step::Begins {
+                    purpose,
+                    rate,
+                    length,
+                } => {
+                    format!("{}: {rate}/s for {:.0} s …", word(purpose), length.as_secs_f64())
+                }
+                Step::Ended(record) => format!("  {}", probe_line(record)),
+            };
+            // Somebody who closed standard error does not want to know.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+}
+
+/// Each operation in flight has its request in memory.
+const IN_FLIGHT_MAX: usize = 1_000_000;
+
+/// Runs `work` on one thread: on small machines the others belong to the store.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::environment)?;
+    let result = runtime.block_on(work);
+    // Connections may still be closing; the result does not depend on them.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+pub(super) fn prober_error(error: LoadProberError) -> CommandError {
+    match error {
+        LoadProberError::Load(
+            LoadError::Workload(_) | LoadError::Zero { .. } | LoadError::Unsupported { .. },
+        ) => CommandError::usage(error),
+        _ => CommandError::environment(error),
+    }
+}
+
+/// A threshold on the response time unless it names another metric.
+pub(super) fn objective(text: &str) -> Result<Threshold, String> {
+    Threshold::parse_with_default(text, Metric::Response).map_err(|error| error.to_string())
+}
+
+/// `5%` as a part of one.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').map(str::parse::<f64>) {
+        Some(Ok(number)) if (0.0..=100.0).contains(&number) => Ok(number / 100.0),
+        _ => Err(format!(
+            "`{text}` is not a percentage from 0% to 100%, such as 5% or 0.1%"
+        )),
+    }
+}
+
+/// What a probe came to, in one line.
+pub(super) fn probe_line(record: &ProbeRecord) -> String {
+    let time = |value: Option<u64>| nanos(value.map(|value| value as f64));
+    let mut line = format!(
+        "{:.0}/s answered, p50 {}, p99 {}, {}",
+        record.achieved_rate,
+        time(record.latency.p50),
+        time(record.latency.p99),
+        verdict_word(record.verdict)
+    );
+    if let Some(reason) = record.reasons.first() {
+        line += &format!(": {reason}");
+    }
+    line
+}
+
+pub(super) fn nanos(value: Option<f64>) -> String {
+    value.map_or_else(
+        || "n/a".into(),
+        |value| quantity(value, ThresholdUnit::Nanoseconds),
+    )
+}
+
+pub(super) fn verdict_word(verdict: ProbeVerdict) -> &'static str {
+    match verdict {
+        ProbeVerdict::Passed => "passed",
+        ProbeVerdict::Failed => "failed",
+        ProbeVerdict::Marginal => "not sure",
+        ProbeVerdict::GeneratorBound => "generator-bound",
+    }
+}
+
+pub(super) fn word(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Baseline => "baseline",
+        Purpose::Climb => "climb",
+        Purpose::Descend => "descend",
+        Purpose::Bisect => "bisect",
+        Purpose::Repeat => "repeat",
+        Purpose::Recovery => "recovery",
+        Purpose::Confirm => "confirm",
+        Purpose::ConfirmLimit => "confirm the limit",
+        Purpose::Sustained => "sustained",
+        Purpose::Sweep => "sweep",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_written_in_percent() {
+        assert_eq!((share("5%"), share("100%")), (Ok(0.05), Ok(1.0)));
+        for wrong in ["5", "-1%", "101%", "%", "NaN%"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn objectives_are_about_the_response_time_unless_they_say_otherwise() {
+        assert_eq!(
+            objective("p99<20ms").map(|o| o.to_string()),
+            Ok("response:p99<20ms".into())
+        );
+        assert_eq!(
+            objective("service:p99<20ms").map(|o| o.to_string()),
+            Ok("service:p99<20ms".into())
+        );
+        assert!(objective("p99<20").is_err_and(|error| error.contains("no unit") && error.contains('^')));
+    }
+}

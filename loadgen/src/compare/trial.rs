@@ -1,0 +1,193 @@
+//! What one run says, reduced to one number for each metric.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use reports::record::{Load, LoadVerdict, Measure, Nanos, OperationLoad, Percentiles, Run};
+use serde::Serialize;
+use thiserror::Error;
+
+/// What is compared. Times are in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
+pub enum Metric {
+    /// Answered operations a second over the planned time.
+    Throughput,
+    /// A percentile, in thousandths, of the latency of all ok operations.
+    Latency(Measure, u16),
+    /// CPU time that the generator's process used for each answered operation.
+    ClientCpu,
+}
+
+impl Metric {
+    /// All of them, in the order in which they are listed.
+    pub const ALL: [Metric; 8] = [
+        Metric::Throughput,
+        Metric::Latency(Measure::Response, 500),
+        Metric::Latency(Measure::Response, 990),
+        Metric::Latency(Measure::Response, 999),
+        Metric::Latency(Measure::Service, 500),
+        Metric::Latency(Measure::Service, 990),
+        Metric::Latency(Measure::Service, 999),
+        Metric::ClientCpu,
+    ];
+
+    /// Whether large numbers are the good ones.
+    pub fn wants_much(self) -> bool {
+        self == Metric::Throughput
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Metric::Throughput => f.pad("throughput"),
+            Metric::ClientCpu => f.pad("client CPU per operation"),
+            Metric::Latency(measure, thousandths) => {
+                let percentile = f64::from(*thousandths) / 10.0;
+                f.pad(&format!("{} p{percentile}", measure.as_str()))
+            }
+        }
+    }
+}
+
+impl From<Metric> for String {
+    fn from(metric: Metric) -> String {
+        metric.to_string()
+    }
+}
+
+/// One run, as a comparison sees it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Trial {
+    /// What the run is called in messages, for example its folder.
+    pub label: String,
+    /// One number for each metric that the run can support.
+    pub metrics: BTreeMap<Metric, f64>,
+    /// 95 % intervals within the run, where it is long enough for one. They do not see the noise between runs.
+    pub within_run: BTreeMap<Metric, (f64, f64)>,
+    /// What speaks against the run's numbers, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// A run without numbers to compare.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{label} holds no load numbers (load.json): only finished load runs can be compared")]
+pub struct TrialError {
+    label: String,
+}
+
+/// Part of the operations that may have failed without a warning: failing fast improves the latency of the rest.
+const FAILED_SHARE_MAX: f64 = 0.001;
+
+impl Trial {
+    /// Takes the numbers from a record.
+    pub fn of(label: &str, run: &Run) -> Result<Trial, TrialError> {
+        let load = run.load.as_ref().ok_or_else(|| TrialError {
+            label: label.to_owned(),
+        })?;
+        let mut trial = Trial {
+            label: label.to_owned(),
+            warnings: warnings(label, load),
+            ..Trial::default()
+        };
+        let seconds = planned_time(load)
+            .map(|time| time as f64 / 1e9)
+            .filter(|seconds| *seconds > 0.0);
+        if let Some(seconds) = seconds {
+            trial
+                .metrics
+                .insert(Metric::Throughput, load.counts.ok as f64 / seconds);
+        }
+        if let Some(cpu) = load.client_cpu.filter(|_| load.counts.ok > 0) {
+            trial
+                .metrics
+                .insert(Metric::ClientCpu, cpu as f64 / load.counts.ok as f64);
+        }
+        match all_operations(load) {
+            Some(total) => {
+                trial.take(Measure::Response, total.response.as_ref());
+                trial.take(Measure::Service, total.service.as_ref());
+            }
+            None => trial.warnings.push(format!(
+                "{label} does not tell the latency of all its operations together, so that only throughput and CPU are compared"
+            )),
+        }
+        Ok(trial)
+    }
+
+    fn take(&mut self, measure: Measure, percentiles: Option<&Percentiles>) {
+        let Some(percentiles) = percentiles else { return };
+        let interval = |pick: fn(&reports::record::Confidence) -> Option<(Nanos, Nanos)>| {
+            percentiles.confidence.as_deref().and_then(pick)
+        };
+        for (thousandths, value, interval) in [
+            (500, percentiles.p50, interval(|confidence| confidence.p50)),
+            (990, percentiles.p99, interval(|confidence| confidence.p99)),
+            (999, percentiles.p999, interval(|confidence| confidence.p999)),
+        ] {
+            let metric = Metric::Latency(measure, thousandths);
+            if let Some(value) = value {
+                self.metrics.insert(metric, value as f64);
+            }
+            if let Some((low, high)) = interval {
+                self.within_run.insert(metric, (low as f64, high as f64));
+            }
+        }
+    }
+}
+
+/// The operations of a load together; for older records only where there is a single kind.
+fn all_operations(load: &Load) -> Option<&OperationLoad> {
+    let mut operations = load.operations.values();
+    match (&load.total, operations.next(), operations.next()) {
+        (Some(total), _, _) => Some(total),
+        (None, Some(only), None) => Some(only),
+        _ => None,
+    }
+}
+
+/// How long operations were started, without warm-up and drain.
+fn planned_time(load: &Load) -> Option<Nanos> {
+    let start = load.phases.first().map(|phase| phase.start);
+    let end = load.phases.iter().map(|phase| phase.end).max();
+    let intervals = || {
+        Some(
+            load.intervals
+                .last()?
+                .end
+                .saturating_sub(load.intervals.first()?.start),
+        )
+    };
+    start
+        .zip(end)
+        .map(|(start, end)| end.saturating_sub(start))
+        .or_else(intervals)
+}
+
+fn warnings(label: &str, load: &Load) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match &load.verdict {
+        LoadVerdict::Valid => {}
+        LoadVerdict::GeneratorBound(because) => {
+            warnings.push(format!("{label} was limited by the generator: {because}"))
+        }
+        LoadVerdict::Noisy(because) => warnings.push(format!("{label} was noisy: {because}")),
+        LoadVerdict::Unsteady(because) => warnings.push(format!("{label} never settled: {because}")),
+        LoadVerdict::TooThin(because) => warnings.push(format!("{label} is too thin: {because}")),
+    }
+    let bad = load.counts.total() - load.counts.ok;
+    if bad as f64 > load.counts.total() as f64 * FAILED_SHARE_MAX {
+        warnings.push(format!(
+            "{label}: {bad} of {} operations did not end ok, and latencies are those of the others",
+            load.counts.total()
+        ));
+    }
+    if load.integrity_errors > 0 {
+        warnings.push(format!(
+            "{label} returned {} damaged values",
+            load.integrity_errors
+        ));
+    }
+    warnings
+}

@@ -1,0 +1,358 @@
+//! Holds thresholds against what was measured.
+//!
+//! Promises: nothing measured is a failure, unless the threshold allows it; so is a percentile with fewer than
+//! [`BEYOND_MIN`] values beyond it, and a question that the record cannot answer. A limit within the 95 % interval of
+//! what was measured is inconclusive. Counts, rates a second, minima, maxima and outages are taken as exact statements about
+//! this run and have no interval; neither has a share that is held against zero, because only the exact one can be zero.
+
+use std::time::Duration;
+
+use reports::record::{ThresholdResult, ThresholdUnit, ThresholdVerdict};
+
+use super::evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+use super::expression::{Aggregation, Metric, MetricKind, Percentile, Threshold};
+use super::quantity::quantity;
+use crate::clock::nanos;
+use crate::statistics::{Interval, mean_interval, percentile_interval_among, share_interval};
+
+/// Values that must lie beyond a percentile for it to mean something.
+pub const BEYOND_MIN: u64 = 10;
+
+/// Stretches that `over` may cut a run into; more are refused.
+pub const WINDOWS_MAX: u64 = 10_000;
+
+/// Holds a threshold against what was measured. With `over`, or with a phase that occurs several times, each stretch is judged
+/// by itself and the worst one is the result.
+pub fn evaluate(threshold: &Threshold, evidence: &dyn Evidence) -> ThresholdResult {
+    let stretches = match stretches(threshold, evidence) {
+        Ok(stretches) => stretches,
+        Err(reason) => return result(threshold, &Reading::without_value(ThresholdVerdict::Fail, reason)),
+    };
+    let readings = stretches.iter().map(|within| read(threshold, evidence, *within));
+    let worst = readings.reduce(|worst, next| {
+        if next.is_worse_than(&worst, threshold) {
+            next
+        } else {
+            worst
+        }
+    });
+    let Some(mut worst) = worst else {
+        let reason = "there is nothing to look at".into();
+        return result(threshold, &Reading::without_value(ThresholdVerdict::Fail, reason));
+    };
+    if stretches.len() > 1 {
+        worst.reason = format!("{}; the worst of {} stretches", worst.reason, stretches.len());
+    }
+    result(threshold, &worst)
+}
+
+/// The first threshold that stops a run: one with `abort`, whose time has come, and that what was measured so far breaks for
+/// certain. Too little or nothing measured never stops a run. `elapsed` is the measured time that has passed; with `over`,
+/// the last stretch of that length is what counts.
+pub fn aborting(
+    thresholds: &[Threshold],
+    evidence: &dyn Evidence,
+    elapsed: Duration,
+) -> Option<ThresholdResult> {
+    let due = thresholds
+        .iter()
+        .filter(|threshold| threshold.abort.is_some_and(|abort| abort.after <= elapsed));
+    due.filter_map(|threshold| {
+        let within = latest(threshold, evidence)?;
+        let reading = read(threshold, evidence, within);
+        let broken = reading.value.is_some() && reading.verdict == ThresholdVerdict::Fail;
+        broken.then(|| result(threshold, &reading))
+    })
+    .next()
+}
+
+/// What of the run so far an aborting threshold looks at; nothing if that has not come yet.
+fn latest(threshold: &Threshold, evidence: &dyn Evidence) -> Option<Option<Stretch>> {
+    let mut within = None;
+    if let Some(phase) = &threshold.selector.phase {
+        let begun = evidence.phases().into_iter().filter(|(name, _)| name == phase);
+        let begun = begun.filter_map(|(_, stretch)| stretch.intersection(evidence.measured()));
+        within = Some(begun.last()?);
+    }
+    match threshold.over {
+        None => Some(within),
+        Some(over) => {
+            let all = within.unwrap_or_else(|| evidence.measured());
+            let start = all
+                .end
+                .checked_sub(nanos(over))
+                .filter(|start| *start >= all.start)?;
+            Some(Some(Stretch { start, end: all.end }))
+        }
+    }
+}
+
+/// The stretches that a threshold is about; one without bounds is the whole run.
+fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Option<Stretch>>, String> {
+    let mut stretches = vec![None];
+    if let Some(phase) = &threshold.selector.phase {
+        let phases = evidence.phases();
+        stretches = phases
+            .iter()
+            .filter(|(name, _)| name == phase)
+            .map(|(_, stretch)| Some(*stretch))
+            .collect();
+        if stretches.is_empty() {
+            let mut names: Vec<&str> = phases.iter().map(|(name, _)| name.as_str()).collect();
+            names.dedup();
+            return Err(format!(
+                "the run has no phase `{phase}`; it has {}",
+                if names.is_empty() {
+                    "none".into()
+                } else {
+                    names.join(", ")
+                }
+            ));
+        }
+    }
+    let Some(over) = threshold.over else {
+        return Ok(stretches);
+    };
+    let over = nanos(over).max(1);
+    let mut windows = Vec::new();
+    for stretch in stretches {
+        let stretch = stretch.unwrap_or_else(|| evidence.measured());
+        let count = stretch.length() / over;
+        if count > WINDOWS_MAX - windows.len() as u64 {
+            return Err(format!(
+                "`over` would make more than {WINDOWS_MAX} stretches; give a longer one"
+            ));
+        }
+        windows.extend((0..count).map(|i| {
+            let start = stretch.start + i * over;
+            Some(Stretch {
+                start,
+                end: start + over,
+            })
+        }));
+    }
+    match windows.is_empty() {
+        true => Err(format!(
+            "what is looked at is shorter than {}",
+            quantity(over as f64, ThresholdUnit::Nanoseconds)
+        )),
+        false => Ok(windows),
+    }
+}
+
+/// How one stretch stands.
+struct Reading {
+    verdict: ThresholdVerdict,
+    value: Option<f64>,
+    interval: Option<Interval>,
+    reason: String,
+}
+
+impl Reading {
+    fn without_value(verdict: ThresholdVerdict, reason: String) -> Reading {
+        Reading {
+            verdict,
+            value: None,
+            interval: None,
+            reason,
+        }
+    }
+
+    fn is_worse_than(&self, other: &Reading, threshold: &Threshold) -> bool {
+        let badness = |reading: &Reading| match threshold.comparison.wants_little() {
+            true => reading.value.unwrap_or(f64::NEG_INFINITY),
+            false => -reading.value.unwrap_or(f64::INFINITY),
+        };
+        (self.verdict, badness(self)) > (other.verdict, badness(other))
+    }
+}
+
+/// What one stretch holds.
+enum Finding {
+    Value(f64, Option<Interval>),
+    Nothing,
+    TooFew { needed: u64, have: u64 },
+}
+
+fn read(threshold: &Threshold, evidence: &dyn Evidence, within: Option<Stretch>) -> Reading {
+    let subject = format!("{} of {}", threshold.aggregation, threshold.selector);
+    let place = within.map_or_else(String::new, |stretch| {
+        let time = |nanos| quantity(nanos as f64, ThresholdUnit::Nanoseconds);
+        format!(" between {} and {}", time(stretch.start), time(stretch.end))
+    });
+    match find(threshold, evidence, &Query::of(&threshold.selector, within)) {
+        Err(Missing(what)) => {
+            Reading::without_value(ThresholdVerdict::Fail, format!("{subject} is not known: {what}"))
+        }
+        Ok(Finding::Nothing) if threshold.allow_empty => Reading::without_value(
+            ThresholdVerdict::Pass,
+            format!("nothing was measured{place}, which is allowed"),
+        ),
+        Ok(Finding::Nothing) => Reading::without_value(
+            ThresholdVerdict::Fail,
+            format!(
+                "nothing was measured{place}, so that nothing shows that it holds (`allow-empty` would let it pass)"
+            ),
+        ),
+        Ok(Finding::TooFew { needed, have }) => Reading::without_value(
+            ThresholdVerdict::Fail,
+            format!("{subject} needs {needed} operations, and {have} were measured{place}"),
+        ),
+        Ok(Finding::Value(value, interval)) => {
+            compare(threshold, value, interval, &format!("{subject}{place}"))
+        }
+    }
+}
+
+fn compare(threshold: &Threshold, value: f64, interval: Option<Interval>, subject: &str) -> Reading {
+    let (unit, limit) = (threshold.limit.measured_in(), threshold.limit.value());
+    let holds = |value| threshold.comparison.holds(value, limit);
+    let straddles = interval.is_some_and(|interval| holds(interval.low) != holds(interval.high));
+    let mut reason = match value.is_infinite() {
+        true => format!("{subject} is infinite, because too many operations did not end ok"),
+        false => format!("{subject} was {}", quantity(value, unit)),
+    };
+    if let Some(Interval { low, high }) = interval {
+        reason += &format!(
+            " (95 % interval {} to {})",
+            quantity(low, unit),
+            quantity(high, unit)
+        );
+    }
+    let wanted = format!("{} {}", threshold.comparison, quantity(limit, unit));
+    let verdict = if straddles {
+        reason += &format!(": whether it is {wanted} is within the uncertainty; a longer run would tell");
+        ThresholdVerdict::Inconclusive
+    } else if holds(value) {
+        ThresholdVerdict::Pass
+    } else {
+        reason += &format!(", which is not {wanted}");
+        ThresholdVerdict::Fail
+    };
+    Reading {
+        verdict,
+        value: Some(value),
+        interval,
+        reason,
+    }
+}
+
+fn find(threshold: &Threshold, evidence: &dyn Evidence, query: &Query<'_>) -> Result<Finding, Missing> {
+    Ok(match query.metric.kind() {
+        MetricKind::Latency => of_latencies(threshold.aggregation, &evidence.latencies(query)?),
+        MetricKind::Tally => of_tally(threshold, &evidence.tally(query)?),
+        MetricKind::Outages => {
+            let outages = evidence.outages(query)?;
+            let value = match threshold.aggregation {
+                Aggregation::Count => outages.len() as f64,
+                _ => outages.iter().max().map_or(0.0, |longest| *longest as f64),
+            };
+            Finding::Value(value, None)
+        }
+    })
+}
+
+fn of_latencies(aggregation: Aggregation, sample: &Sample) -> Finding {
+    let (held, total) = (sample.histogram.len(), sample.total.max(sample.histogram.len()));
+    if total == 0 {
+        return Finding::Nothing;
+    }
+    let complete = held == total;
+    let or_infinite = |value: f64| if complete { value } else { f64::INFINITY };
+    let (min, max) = sample
+        .extremes
+        .unwrap_or((sample.histogram.min(), sample.histogram.max()));
+    match aggregation {
+        Aggregation::Percentile(percentile) => of_percentile(percentile, sample, total, (min, max)),
+        Aggregation::Max => Finding::Value(or_infinite(max as f64), None),
+        Aggregation::Min if held == 0 => Finding::Value(f64::INFINITY, None),
+        Aggregation::Min => Finding::Value(min as f64, None),
+        Aggregation::Mean => {
+            let mean = or_infinite(sample.histogram.mean());
+            let interval = mean_interval(mean, sample.histogram.stdev(), sample.effective_count);
+            // Where it is not known at all how sure the mean is, nothing on either side of a limit can be excluded.
+            let interval = interval.unwrap_or(Interval {
+                low: 0.0,
+                high: f64::INFINITY,
+            });
+            Finding::Value(mean, complete.then_some(interval))
+        }
+        // The other two are refused by the parser for latencies; a count is what remains of them.
+        Aggregation::Count | Aggregation::Rate | Aggregation::Longest => Finding::Value(total as f64, None),
+    }
+}
+
+fn of_percentile(percentile: Percentile, sample: &Sample, total: u64, extremes: (u64, u64)) -> Finding {
+    let rank = percentile.rank(total);
+    if total - rank < BEYOND_MIN {
+        let needed = BEYOND_MIN as f64 / (1.0 - percentile.quantile());
+        return Finding::TooFew {
+            needed: needed.round() as u64,
+            have: total,
+        };
+    }
+    let held = sample.histogram.len();
+    let value = if rank > held {
+        f64::INFINITY
+    } else {
+        // The middle of the rank's step, where rounding cannot reach the next one.
+        let value = sample
+            .histogram
+            .value_at_quantile((rank as f64 - 0.5) / held as f64);
+        value.clamp(extremes.0, extremes.1) as f64
+    };
+    let interval = percentile_interval_among(
+        &sample.histogram,
+        total,
+        percentile.quantile(),
+        sample.effective_count,
+    );
+    let interval = interval.map_or(
+        Interval {
+            low: 0.0,
+            high: f64::INFINITY,
+        },
+        |Interval { low, high }| Interval {
+            low: low.max(0.0),
+            high,
+        },
+    );
+    Finding::Value(value, Some(interval))
+}
+
+fn of_tally(threshold: &Threshold, tally: &Tally) -> Finding {
+    if tally.of == 0 && tally.count == 0 {
+        return Finding::Nothing;
+    }
+    let count = tally.count as f64;
+    match (threshold.aggregation, threshold.limit.measured_in()) {
+        (Aggregation::Count, _) => Finding::Value(count, None),
+        (_, ThresholdUnit::Share) => {
+            let share = count / (tally.of.max(1)) as f64;
+            // Only errors happen at most once to an operation, and only they are trials in the sense of the interval.
+            let is_trial = threshold.selector.metric == Metric::Errors && threshold.limit.value() > 0.0;
+            let worth = tally.effective_of.clamp(0.0, tally.of as f64);
+            let interval = is_trial.then(|| share_interval(share * worth, worth)).flatten();
+            Finding::Value(share, interval)
+        }
+        _ => match tally.time {
+            0 => Finding::Nothing,
+            time => Finding::Value(count / (time as f64 / 1e9), None),
+        },
+    }
+}
+
+fn result(threshold: &Threshold, reading: &Reading) -> ThresholdResult {
+    let finite = |value: f64| value.is_finite().then_some(value);
+    ThresholdResult {
+        expression: threshold.to_string(),
+        verdict: reading.verdict,
+        measured: reading.value.and_then(finite),
+        interval: reading
+            .interval
+            .and_then(|interval| Some((finite(interval.low)?, finite(interval.high)))),
+        limit: threshold.limit.value(),
+        unit: threshold.limit.measured_in(),
+        reason: reading.reason.clone(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Thresholds: what a run must have kept for its exit code to say so.
+//!
+//! ```text
+//! threshold  = selector ":" aggregation operator value { clause }
+//! selector   = metric [ "{" tag "=" text { "," tag "=" text } "}" ]
+//! metric     = response | service | attempt | lag | scheduled       latencies
+//!            | errors | throughput | goodput | retries | redirects  counts
+//!            | unavailable                                          outages
+//! tag        = op | outcome | phase | endpoint
+//! aggregation = pN (p50, p99.9) | max | mean | min | rate | count | longest
+//! operator   = "<" | "<=" | ">" | ">="
+//! value      = number [ us | ms | s | % | [k|m] [/s] ]
+//! clause     = "over" duration | "abort" [ "after" duration ] | "allow-empty"
+//! ```
+//!
+//! After the grammar of k6, with its holes closed: values have units; a threshold for which nothing was measured fails
+//! instead of passing (unless `allow-empty` says that this is fine); a percentile that the sample cannot support fails and
+//! says how large a sample it needs; a limit that lies within the uncertainty of what was measured makes the threshold
+//! *inconclusive*, which fails the run only for those who ask to be strict.
+//!
+//! `response{op=put,phase=after}:p99<20ms`, `unavailable:longest<3s`, `errors{phase=stage-2}:rate<0.1%`,
+//! `scheduled:p99<50ms`, where everything that did not end ok counts as infinitely slow.
+//!
+//! Promises: an expression is refused with the place and what would be right there; what is accepted prints back into the same
+//! threshold. Never looks at a run itself: what was measured comes in as [`Evidence`].
+
+mod error;
+mod evaluate;
+mod evidence;
+mod expression;
+mod measurements;
+mod parse;
+mod quantity;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::ThresholdError;
+pub use evaluate::{BEYOND_MIN, WINDOWS_MAX, aborting, evaluate};
+pub use evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+pub use expression::{
+    Abort, Aggregation, Comparison, Limit, Metric, MetricKind, Percentile, Selector, Tag, Threshold, Unit,
+};
+pub use measurements::{Measurements, Series, Slice};
+pub use quantity::quantity;
