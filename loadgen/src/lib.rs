@@ -27,6 +27,7 @@ pub mod percentiles;
 mod preload;
 pub mod recorder;
 mod run;
+pub mod sampling;
 pub mod schedule;
 mod scribe;
 pub mod target;
