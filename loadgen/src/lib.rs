@@ -29,6 +29,7 @@ pub mod recorder;
 mod run;
 pub mod sampling;
 pub mod schedule;
+pub mod screen;
 mod scribe;
 pub mod target;
 pub mod verdict;

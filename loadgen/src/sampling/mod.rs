@@ -19,6 +19,11 @@ mod scrape;
 mod thin;
 mod watched;
 
+pub(crate) use proc::ProcessStat;
+
 pub use bottleneck::{Evidence, Waited, bottleneck};
 pub use sampler::{PERIOD_MAX, PERIOD_MIN, Sampler, WATCHED_MAX};
 pub use watched::Watched;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

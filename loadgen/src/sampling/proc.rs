@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 /// Length of the kernel's clock tick as user space sees it (`USER_HZ`, 100 on every Linux that Rust runs on).
-pub(crate) const TICK_NS: u64 = 10_000_000;
+pub(super) const TICK_NS: u64 = 10_000_000;
 
 /// Longest file that is read; what is behind that is left out. `/proc/stat` has a word for each interrupt.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -41,21 +41,21 @@ impl Reader {
 
 /// `/proc/PID/stat`, as far as it is of use here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ProcessStat {
+pub(crate) struct ProcessStat {
     /// The process has ended and waits for its parent.
     pub(super) ended: bool,
     pub(super) major_faults: u64,
     /// Nanoseconds, to 10 ms.
-    pub(super) cpu_user: u64,
+    pub(crate) cpu_user: u64,
     /// Nanoseconds, to 10 ms.
-    pub(super) cpu_system: u64,
+    pub(crate) cpu_system: u64,
     pub(super) threads: u32,
     /// Ticks since the machine was started.
     pub(super) started: u64,
 }
 
 impl ProcessStat {
-    pub(super) fn parse(stat: &str) -> Option<ProcessStat> {
+    pub(crate) fn parse(stat: &str) -> Option<ProcessStat> {
         // The name in field 2 may hold anything, parentheses included; what follows starts with field 3.
         let (_, after_name) = stat.rsplit_once(')')?;
         let mut fields = after_name.split_ascii_whitespace();

@@ -12,7 +12,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::error::io_error;
-use super::{Nanos, RecordError, RunFolder};
+use super::{Machine, Nanos, RecordError, RunFolder};
 
 /// Name of the resources in a run folder.
 pub const RESOURCES_FILE: &str = "resources.json";
@@ -269,6 +269,12 @@ impl BottleneckKind {
 }
 
 impl Resources {
+    /// Takes over what the probe of the disk said before the run.
+    pub fn set_probe(&mut self, machine: &Machine) {
+        self.machine.probe_fsync_p50 = machine.fsync_p50;
+        self.machine.probe_fsync_p99 = machine.fsync_p99;
+    }
+
     /// CPU microseconds that one side used for each operation answered well; absent unless every process of that side
     /// was seen.
     pub fn cpu_us_per_ok(&self, role: ProcessRole) -> Option<f64> {
@@ -331,6 +337,21 @@ mod tests {
         assert_eq!(resources.cpu_us_per_ok(ProcessRole::Server), Some(60.0));
         resources.processes.push(process(ProcessRole::Server, None));
         assert_eq!(resources.cpu_us_per_ok(ProcessRole::Server), None);
+    }
+
+    #[test]
+    fn the_probe_of_the_disk_is_taken_over() {
+        let mut resources = Resources::default();
+        resources.set_probe(&Machine {
+            fsync_p50: Some(3),
+            fsync_p99: Some(9),
+            ..Machine::default()
+        });
+        let machine = resources.machine;
+        assert_eq!(
+            (machine.probe_fsync_p50, machine.probe_fsync_p99),
+            (Some(3), Some(9))
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod rules;
 
 use std::time::Duration;
 
-use reports::record::{Bottleneck, Nanos, Resources};
+use reports::record::{Bottleneck, Load, Nanos, OperationLoad, Resources};
 
 pub use crate::verdict::{CPU_SHARE_MAX, WAITED_SHARE_MAX};
 
@@ -88,6 +88,30 @@ pub struct Waited {
     pub planned: u64,
     /// Those that had to wait for a place.
     pub waited: u64,
+}
+
+impl Evidence {
+    /// What the numbers of a load say that was measured for `measured`. What they do not say (cores of the client, round
+    /// trip, lateness limit, waiting) is left at its default. The median write is that of the write that was answered most
+    /// often.
+    pub fn of_load(load: &Load, measured: Duration) -> Evidence {
+        let service = |operation: &OperationLoad| operation.service.as_ref().and_then(|times| times.p50);
+        let writes = load
+            .operations
+            .iter()
+            .filter(|(operation, _)| operation.is_write());
+        let most = writes.max_by_key(|(_, of_write)| of_write.counts.ok);
+        let total = load.total.as_ref();
+        Evidence {
+            rate: load.rate,
+            ok_per_second: load.counts.ok as f64 / measured.as_secs_f64().max(1e-9),
+            write_p50: most.and_then(|(_, of_write)| service(of_write)),
+            service_p50: total.and_then(service),
+            response_p50: total.and_then(|total| total.response.as_ref()?.p50),
+            lateness_p99: load.lag.as_ref().and_then(|lag| lag.pacer.p99),
+            ..Evidence::default()
+        }
+    }
 }
 
 /// Says what limited the run.

@@ -1,6 +1,8 @@
 //! Every rule, and both sides of every threshold.
 
-use reports::record::{BottleneckKind, FsyncUse, MachineUse, ProcessRole, ProcessUse};
+use reports::record::{
+    BottleneckKind, Counts, FsyncUse, Lag, MachineUse, Operation, Percentiles, ProcessRole, ProcessUse,
+};
 
 use super::*;
 
@@ -395,4 +397,59 @@ fn the_cause_is_named_before_what_follows_from_it() {
     }
     use BottleneckKind::*;
     assert_eq!(order, [Steal, Cpu, Client, Cpu, Memory, Disk, Network, Queue]);
+}
+
+#[test]
+fn the_evidence_of_a_load_is_what_its_numbers_say() {
+    let median = |p50| {
+        Some(Percentiles {
+            p50: Some(p50),
+            p99: Some(p50 * 10),
+            ..Percentiles::default()
+        })
+    };
+    let operation = |ok, p50| OperationLoad {
+        counts: Counts {
+            ok,
+            ..Counts::default()
+        },
+        service: median(p50),
+        response: median(p50 + 1),
+        ..OperationLoad::default()
+    };
+    let load = Load {
+        rate: Some(500.0),
+        counts: Counts {
+            ok: 1000,
+            failed: 50,
+            ..Counts::default()
+        },
+        operations: [
+            (Operation::Get, operation(900, MS)),
+            (Operation::Put, operation(90, 4 * MS)),
+            (Operation::Cas, operation(10, 9 * MS)),
+        ]
+        .into(),
+        total: Some(operation(1000, 2 * MS)),
+        lag: Some(Lag {
+            total: Percentiles::default(),
+            pacer: median(50_000).unwrap_or_default(),
+            queue: Percentiles::default(),
+        }),
+        ..Load::default()
+    };
+    let expected = Evidence {
+        rate: Some(500.0),
+        ok_per_second: 500.0,
+        write_p50: Some(4 * MS),
+        service_p50: Some(2 * MS),
+        response_p50: Some(2 * MS + 1),
+        lateness_p99: Some(500_000),
+        ..Evidence::default()
+    };
+    assert_eq!(Evidence::of_load(&load, Duration::from_secs(2)), expected);
+    assert_eq!(
+        Evidence::of_load(&Load::default(), Duration::ZERO),
+        Evidence::default()
+    );
 }
