@@ -11,7 +11,7 @@ use reports::record::{
 
 use super::fsync::FsyncBook;
 use super::ports::{is_proxy, listening_process};
-use super::proc::{MachineStat, Reader, TICK_NS, line_number, schedstat};
+use super::proc::{MachineStat, Reader, TICK_NS, line_number, thread_cpu};
 use super::process::{Missing, ProcessBook, ThreadTotal};
 use super::sampler::Pages;
 use super::thin::Thinned;
@@ -100,7 +100,7 @@ impl Books {
 
     /// Takes a sample of everything at `time`.
     pub(super) fn sample(&mut self, time: Nanos) {
-        let cpu_before = self.thread_cpu();
+        let cpu_before = thread_cpu(&mut self.reader);
         let processes = (0..self.entries.len())
             .map(|index| self.sample_process(index, time))
             .collect();
@@ -110,18 +110,9 @@ impl Books {
             processes,
             machine,
         });
-        if let Some((before, after)) = cpu_before.zip(self.thread_cpu()) {
+        if let Some((before, after)) = cpu_before.zip(thread_cpu(&mut self.reader)) {
             *self.own_cpu.get_or_insert(0) += after.saturating_sub(before);
         }
-    }
-
-    /// CPU time of the thread that calls.
-    fn thread_cpu(&mut self) -> Option<Nanos> {
-        let text = self
-            .reader
-            .read(format_args!("/proc/thread-self/schedstat"))
-            .ok()?;
-        schedstat(text).map(|(cpu, _)| cpu)
     }
 
     fn sample_process(&mut self, index: usize, time: Nanos) -> Option<ProcessSample> {
@@ -280,7 +271,7 @@ impl Books {
             period_kept: period.saturating_mul(every),
             span,
             samples_taken,
-            sampling_cpu: self.own_cpu,
+            sampling_cpu: self.own_cpu.map(|cpu| cpu + self.pages.cpu()),
             ok_operations,
             processes,
             machine: MachineUse {

@@ -97,6 +97,12 @@ pub(super) fn schedstat(text: &str) -> Option<(u64, u64)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// CPU time of the thread that calls, nanoseconds.
+pub(super) fn thread_cpu(reader: &mut Reader) -> Option<u64> {
+    let text = reader.read(format_args!("/proc/thread-self/schedstat")).ok()?;
+    schedstat(text).map(|(cpu, _)| cpu)
+}
+
 /// `/proc/stat`, times in nanoseconds over all processors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct MachineStat {

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use reports::record::Resources;
 
 use super::books::Books;
+use super::proc::{Reader, thread_cpu};
 use super::scrape::{Fsyncs, scrape};
 use super::watched::Watched;
 use crate::clock::{RunClock, nanos};
@@ -143,7 +145,11 @@ impl<S: Send + 'static> Worker<S> {
 
 /// What the two threads tell each other: where the pages are, and what they said last.
 #[derive(Debug)]
-pub(super) struct Pages(Mutex<Vec<Page>>);
+pub(super) struct Pages {
+    pages: Mutex<Vec<Page>>,
+    /// CPU time that fetching them has used, nanoseconds.
+    cpu: AtomicU64,
+}
 
 #[derive(Debug, Default, Clone)]
 struct Page {
@@ -156,7 +162,10 @@ pub(super) type News = Result<Fsyncs, String>;
 
 impl Pages {
     pub(super) fn new(count: usize) -> Pages {
-        Pages(Mutex::new(vec![Page::default(); count]))
+        Pages {
+            pages: Mutex::new(vec![Page::default(); count]),
+            cpu: AtomicU64::new(0),
+        }
     }
 
     /// From now on the page of process `index` is at `address`.
@@ -174,8 +183,15 @@ impl Pages {
         self.lock()[index].news.pop_front()
     }
 
+    /// CPU time that fetching pages has used so far, nanoseconds.
+    pub(super) fn cpu(&self) -> u64 {
+        self.cpu.load(Ordering::Relaxed)
+    }
+
     /// Fetches every page, one after the other.
     fn refresh(&self) {
+        let mut reader = Reader::default();
+        let before = thread_cpu(&mut reader);
         let count = self.lock().len();
         for index in 0..count {
             if let Some(address) = self.address(index) {
@@ -187,11 +203,15 @@ impl Pages {
                 waiting.push_back(news);
             }
         }
+        if let Some((before, after)) = before.zip(thread_cpu(&mut reader)) {
+            self.cpu
+                .fetch_add(after.saturating_sub(before), Ordering::Relaxed);
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Page>> {
         // Every change is one assignment, so there is nothing half done to be found.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -201,7 +221,7 @@ mod tests {
 
     use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     use reports::record::ProcessRole;
 

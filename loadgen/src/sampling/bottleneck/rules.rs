@@ -9,6 +9,9 @@ use super::{
 };
 use crate::clock::nanos;
 
+/// Cores that other processes must have used to be named: below it lies the error of counting in ticks.
+const OTHERS_MIN: f64 = 0.05;
+
 type Rule = fn(&Resources, &Evidence) -> Option<Bottleneck>;
 
 /// All of them, in the order in which they are asked.
@@ -66,33 +69,36 @@ fn machine_cpu(resources: &Resources, _: &Evidence) -> Option<Bottleneck> {
         .busy_share
         .filter(|share| *share > MACHINE_BUSY_SHARE)?;
     let cores = resources.machine.cores?;
-    let mut text = format!(
-        "cpu: the {cores} {} of this machine were {} busy",
-        if cores == 1 { "core" } else { "cores" },
-        percent(busy)
-    );
-    if cores == 1 {
-        text = format!("cpu: the one core of this machine was {} busy", percent(busy));
-    }
+    let mut text = match cores {
+        1 => format!("cpu: the one core of this machine was {} busy", percent(busy)),
+        _ => format!(
+            "cpu: the {cores} cores of this machine were {} busy",
+            percent(busy)
+        ),
+    };
     let used = |role| {
-        let of_role = resources
-            .processes
-            .iter()
-            .filter(move |process| process.role == role);
-        of_role
+        of_role(resources, role)
             .filter_map(|process| process.cores_used)
             .reduce(|a, b| a + b)
     };
+    let (client, servers) = (used(ProcessRole::Client), used(ProcessRole::Server));
+    // Steal is in none of these: the kernel counts it as busy, and nobody here had it.
+    let unstolen = busy - resources.machine.steal_share.unwrap_or(0.0);
+    let others = unstolen * f64::from(cores) - client.unwrap_or(0.0) - servers.unwrap_or(0.0);
+    // Processes that were not seen are among the others, too.
+    let others = (others >= OTHERS_MIN).then_some(others);
     let parts = [
-        ("client", used(ProcessRole::Client)),
-        ("servers", used(ProcessRole::Server)),
+        ("the client", client),
+        ("the servers", servers),
+        ("other processes", others),
     ];
     let parts: Vec<String> = parts
         .into_iter()
-        .filter_map(|(who, cores)| Some(format!("{who} {:.2}", cores?)))
+        .filter_map(|(who, cores)| Some(format!("by {who} {:.2}", cores?)))
         .collect();
     if !parts.is_empty() {
-        text += &format!(", by the {} of them", parts.join(", by the "));
+        let whole = if cores == 1 { "it" } else { "them" };
+        text += &format!(", {} of {whole}", parts.join(", "));
     }
     is(BottleneckKind::Cpu, text)
 }

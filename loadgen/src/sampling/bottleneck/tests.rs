@@ -147,12 +147,21 @@ fn the_whole_machine() {
     );
     check(
         |resources, _| {
+            resources.machine.busy_share = Some(1.0);
+            resources.machine.steal_share = Some(0.04);
+        },
+        BottleneckKind::Cpu,
+        "cpu: the 2 cores of this machine were 100 % busy, by the client 0.10, by the servers 0.30, by other processes \
+         1.52 of them",
+    );
+    check(
+        |resources, _| {
             resources.machine.busy_share = Some(0.97);
             resources.machine.cores = Some(1);
             resources.processes.clear();
         },
         BottleneckKind::Cpu,
-        "cpu: the one core of this machine was 97 % busy",
+        "cpu: the one core of this machine was 97 % busy, by other processes 0.97 of it",
     );
 }
 
