@@ -25,8 +25,9 @@ pub const PERIOD_MAX: Duration = Duration::from_secs(10);
 /// Most processes that are watched.
 pub const WATCHED_MAX: usize = 64;
 
-/// Shortest time between two requests for a page. Making one costs the server something.
-const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+/// Shortest time between two requests for a page. Making one costs the server something, and reading etcd's costs more than
+/// a sample of everything else.
+const SCRAPE_EVERY: Duration = Duration::from_secs(5);
 /// Pages of one server that may wait to be taken in; the oldest is dropped beyond that.
 const NEWS_MAX: usize = 16;
 
