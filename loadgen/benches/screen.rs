@@ -24,6 +24,7 @@ fn progress(number: u64) -> Progress {
         in_flight: 64,
         queued: 0,
         ok_per_second: 5000.0,
+        interval: None,
     }
 }
 

@@ -159,6 +159,7 @@ mod tests {
             in_flight: 7,
             queued: 20,
             ok_per_second: 5.6,
+            interval: None,
         }
     }
 

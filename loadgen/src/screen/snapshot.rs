@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reports::record::{Counts, Nanos};
+use reports::record::{Counts, Nanos, Percentiles};
 
 use crate::run::Progress;
 
@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub ok_per_second: f64,
     /// What the verdict would be now, in a few words.
     pub verdict: Option<String>,
-    /// Latency of the present interval, of all operations.
+    /// Latency of the last interval whose operations have all ended, of all operations.
     pub latency: Option<LatencyRow>,
     /// Each operation since the start.
     pub operations: Vec<OperationRow>,
@@ -94,6 +94,18 @@ pub struct EndpointRow {
     pub ok: u64,
 }
 
+impl From<&Percentiles> for LatencyRow {
+    fn from(of: &Percentiles) -> LatencyRow {
+        LatencyRow {
+            p50: of.p50,
+            p90: of.p90,
+            p99: of.p99,
+            p999: of.p999,
+            max: of.max,
+        }
+    }
+}
+
 impl From<&Progress> for Snapshot {
     fn from(progress: &Progress) -> Snapshot {
         let counts = progress.counts;
@@ -111,6 +123,10 @@ impl From<&Progress> for Snapshot {
             in_flight: progress.in_flight as u64,
             queued: progress.queued,
             ok_per_second: progress.ok_per_second,
+            latency: progress
+                .interval
+                .as_ref()
+                .map(|interval| LatencyRow::from(&interval.latency)),
             outcomes: outcomes
                 .into_iter()
                 .map(|(name, count)| OutcomeRow {
