@@ -17,11 +17,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::args::{FailOn, RunArgs};
-use super::progress::Display;
-use super::{CommandError, DAMAGED, INTERRUPTED, INVALID, summary};
+use super::{CommandError, DAMAGED, INTERRUPTED, INVALID, progress, summary};
 use crate::client::Client;
 use crate::clock::RunClock;
 use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
+use crate::screen::Wishes;
 use crate::scribe::{HistoryTarget, Outputs};
 use crate::workload::Workload;
 
@@ -86,7 +86,12 @@ async fn measure(args: &RunArgs, config: LoadConfig, now_ms: u64) -> Result<u8, 
         false => Some(SharedWriter::new(folder.history_writer().map_err(record_error)?)),
     };
     let outputs = outputs(&folder, history.as_ref())?;
-    let mut display = Display::new(args.output.quiet, config.warmup + config.duration);
+    let wishes = Wishes {
+        quiet: args.output.quiet,
+        json: args.output.json,
+        ..Wishes::default()
+    };
+    let mut display = progress::display(wishes, config.warmup + config.duration);
     let outcome = run::run(
         config,
         client.clone(),

@@ -6,6 +6,7 @@
 //! | `history.jsonl` | [`Event`] a line | every operation: invocation and completion, in Jepsen's model |
 //! | `latency.hlog` | HdrHistogram interval log | nanoseconds, one tag for each operation, outcome and measure |
 //! | `load.json` | [`Load`] | counts and percentiles, whole run and per interval |
+//! | `resources.json` | [`Resources`] | CPU, memory and disk of client and servers over time, and what limited the run |
 //! | `timeline.json` | [`Timeline`] | faults with their measured effect, role and term of each node |
 //! | `verdict.json` | [`Verdict`] | the outcome, check by check |
 //! | `report.html` | | the page |
@@ -23,6 +24,7 @@ mod load;
 mod manifest;
 mod operation;
 mod probe;
+mod resources;
 mod run;
 mod threshold;
 mod timeline;
@@ -43,6 +45,10 @@ pub use load::{
 pub use manifest::{Machine, Manifest, NodeInfo, RunKind};
 pub use operation::{Operation, OutcomeKind};
 pub use probe::{FSYNC_PROBE_WRITES, binary_sha256, git_commit};
+pub use resources::{
+    Bottleneck, BottleneckKind, FsyncUse, MachineSample, MachineUse, ProcessRole, ProcessSample, ProcessUse,
+    RESOURCES_FILE, ResourceSample, Resources, SAMPLES_MAX, THREADS_LISTED_MAX, ThreadUse,
+};
 pub use run::Run;
 pub use threshold::{ThresholdResult, ThresholdUnit, ThresholdVerdict};
 pub use timeline::{Evidence, FaultWindow, NodeSample, Phase, Recovery, Role, Timeline};
