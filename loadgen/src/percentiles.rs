@@ -4,7 +4,9 @@
 //! fewer than ten values beyond it is refused, not guessed. Never corrects or invents a value.
 
 use hdrhistogram::{Counter, Histogram};
-use reports::record::{Nanos, Percentiles};
+use reports::record::{Confidence, Nanos, Percentiles};
+
+use crate::statistics::percentile_interval_among;
 
 /// Values that must lie beyond a percentile for it to mean something.
 const BEYOND_MIN: u64 = 10;
@@ -81,13 +83,21 @@ impl Latencies {
             .clamp(self.min, self.max)
     }
 
-    /// The usual percentiles of these values.
+    /// The usual percentiles of these values, without a word on how sure they are.
     pub fn percentiles(&self) -> Percentiles {
-        self.percentiles_among(self.count())
+        Percentiles {
+            confidence: None,
+            ..self.percentiles_worth(1.0)
+        }
+    }
+
+    /// The usual percentiles of these values, which are worth this part of their number in independent ones.
+    pub fn percentiles_worth(&self, worth: f64) -> Percentiles {
+        self.percentiles_among(self.count(), worth)
     }
 
     /// The usual percentiles of `total` values, of which those that are not here count as infinite.
-    pub fn percentiles_among(&self, total: u64) -> Percentiles {
+    pub fn percentiles_among(&self, total: u64, worth: f64) -> Percentiles {
         let total = total.max(self.count());
         let finite = |there: bool| there && self.count() > 0;
         let complete = finite(total == self.count());
@@ -101,8 +111,29 @@ impl Latencies {
             p999: self.percentile(9990, total),
             p9999: self.percentile(9999, total),
             max: complete.then_some(self.max),
-            confidence: None,
+            confidence: self.confidence(total, worth).map(Box::new),
         }
+    }
+
+    /// How sure the percentiles are; nothing if none of them has an interval.
+    fn confidence(&self, total: u64, worth: f64) -> Option<Confidence> {
+        let effective_count = total as f64 * worth.min(1.0);
+        let interval = |share: u64| {
+            self.percentile(share, total)?;
+            let quantile = share as f64 / 1e4;
+            let interval = percentile_interval_among(&self.histogram, total, quantile, effective_count)?;
+            let finite = interval.low.is_finite() && interval.high.is_finite();
+            finite.then_some((interval.low as Nanos, interval.high as Nanos))
+        };
+        let confidence = Confidence {
+            effective_count,
+            p50: interval(5000),
+            p90: interval(9000),
+            p99: interval(9900),
+            p999: interval(9990),
+        };
+        let any = [confidence.p50, confidence.p90, confidence.p99, confidence.p999];
+        any.iter().any(Option::is_some).then_some(confidence)
     }
 
     /// A percentile in ten-thousandths; nothing if it is infinite or the sample too small.
@@ -161,17 +192,21 @@ mod tests {
     #[test]
     fn what_did_not_end_well_counts_as_infinitely_slow() {
         let fast = latencies(std::iter::repeat_n(1000, 980));
-        let p = fast.percentiles_among(1000);
+        let p = fast.percentiles_among(1000, 1.0);
         assert_eq!(p.count, 1000);
         assert!(p.p50.is_some() && p.p90.is_some());
         assert_eq!((p.p99, p.mean, p.max), (None, None, None), "2 % are infinite");
         // The tenth of a thousand: 11 infinite ones leave rank 990 infinite too, ten do not.
         assert_eq!(
-            latencies(std::iter::repeat_n(1, 989)).percentiles_among(1000).p99,
+            latencies(std::iter::repeat_n(1, 989))
+                .percentiles_among(1000, 1.0)
+                .p99,
             None
         );
         assert_eq!(
-            latencies(std::iter::repeat_n(1, 990)).percentiles_among(1000).p99,
+            latencies(std::iter::repeat_n(1, 990))
+                .percentiles_among(1000, 1.0)
+                .p99,
             Some(1)
         );
     }

@@ -83,7 +83,8 @@ impl Books {
         self.sum(|tag| tag.measure == Measure::Lag)
     }
 
-    pub(super) fn add_up(mut self) -> Summary {
+    /// `worth` says what part of its number a sample is worth in independent values.
+    pub(super) fn add_up(mut self, worth: f64) -> Summary {
         let present: Vec<Operation> = Operation::ALL
             .into_iter()
             .filter(|operation| self.counts[*operation as usize].total() > 0)
@@ -93,10 +94,12 @@ impl Books {
         for (text, count) in errors.values().flatten() {
             *all_errors.entry(text.clone()).or_default() += count;
         }
-        let mut total = self.load(self.total_counts(), |_| true);
+        let mut total = self.load(self.total_counts(), worth, |_| true);
         total.errors = all_errors;
         let operations = present.into_iter().map(|operation| {
-            let mut load = self.load(self.counts[operation as usize], |tag| tag.operation == operation);
+            let mut load = self.load(self.counts[operation as usize], worth, |tag| {
+                tag.operation == operation
+            });
             load.errors = errors.get(&operation).cloned().unwrap_or_default();
             if operation == Operation::Rmw {
                 let parts = ["read", "write"].into_iter().zip(&self.parts);
@@ -132,12 +135,13 @@ impl Books {
         sum
     }
 
-    fn load(&self, counts: Counts, matches: impl Fn(Tag) -> bool) -> OperationLoad {
+    fn load(&self, counts: Counts, worth: f64, matches: impl Fn(Tag) -> bool) -> OperationLoad {
         let good = |measure| self.sum(|tag| matches(tag) && tag.measure == measure && tag.outcome.is_good());
         let service = good(Measure::Service);
         let response = self.open_loop.then(|| good(Measure::Response));
         let attempt = good(Measure::Attempt);
-        let some = |latencies: &Latencies| (latencies.count() > 0).then(|| latencies.percentiles());
+        let some =
+            |latencies: &Latencies| (latencies.count() > 0).then(|| latencies.percentiles_worth(worth));
         let mut outcomes = BTreeMap::new();
         for outcome in OutcomeKind::ALL {
             let measure = super::headline(self.open_loop);
@@ -152,8 +156,8 @@ impl Books {
             counts,
             scheduled: response
                 .as_ref()
-                .map(|response| response.percentiles_among(counts.total())),
-            response: response.map(|response| response.percentiles()),
+                .map(|response| response.percentiles_among(counts.total(), worth)),
+            response: response.map(|response| response.percentiles_worth(worth)),
             service: some(&service),
             attempt: some(&attempt),
             outcomes,

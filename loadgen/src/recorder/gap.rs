@@ -1,6 +1,13 @@
-//! The longest time without an acknowledged write.
+//! Times without an acknowledged write.
+//!
+//! Promises that the longest one is exact; of the others, those that matter are kept, up to a limit.
 
 use reports::record::Nanos;
+
+/// Shorter times between two writes are no gap worth telling.
+const GAP_MIN: Nanos = 100_000_000;
+/// Gaps kept; further ones are not told apart.
+const GAPS_MAX: usize = 10_000;
 
 /// Follows acknowledged writes.
 #[derive(Debug)]
@@ -8,6 +15,8 @@ pub(super) struct WriteGap {
     last: Nanos,
     begins: Nanos,
     longest: Option<(Nanos, Nanos)>,
+    /// Beginning and length of those that matter.
+    gaps: Vec<(Nanos, Nanos)>,
 }
 
 impl WriteGap {
@@ -17,6 +26,7 @@ impl WriteGap {
             last: begins,
             begins,
             longest: None,
+            gaps: Vec::new(),
         }
     }
 
@@ -26,12 +36,20 @@ impl WriteGap {
         if self.longest.is_none_or(|(longest, _)| length > longest) {
             self.longest = Some((length, self.last));
         }
+        if length >= GAP_MIN && self.gaps.len() < GAPS_MAX {
+            self.gaps.push((self.last, length));
+        }
         self.last = self.last.max(time);
     }
 
     /// When the last one was acknowledged.
     pub(super) fn last(&self) -> Nanos {
         self.last
+    }
+
+    /// Beginning and length of every gap that matters.
+    pub(super) fn all(&self) -> &[(Nanos, Nanos)] {
+        &self.gaps
     }
 
     /// Length and beginning of the longest gap.

@@ -17,6 +17,7 @@ use reports::record::{Counts, Interval, Lag, Measure, Nanos, Operation, OutcomeK
 
 use crate::percentiles::Latencies;
 use crate::scribe::IntervalHistograms;
+use crate::statistics::EffectiveSize;
 use books::Books;
 use gap::WriteGap;
 use interval::{OpenInterval, merge_short_tail};
@@ -100,6 +101,8 @@ pub struct Recorder {
     integrity_errors: u64,
     gap: WriteGap,
     terms: Terms,
+    /// Of the headline, in the order in which operations ended.
+    effective: EffectiveSize,
 }
 
 /// Everything the books add up to.
@@ -129,6 +132,8 @@ pub struct Totals {
     pub integrity_errors: u64,
     /// Longest time without an acknowledged write, and when it began.
     pub longest_write_gap: (Nanos, Nanos),
+    /// Beginning and length of every time without one that is worth telling.
+    pub write_gaps: Vec<(Nanos, Nanos)>,
 }
 
 impl Recorder {
@@ -150,7 +155,14 @@ impl Recorder {
             integrity_errors: 0,
             gap: WriteGap::since(begins),
             terms: Terms::default(),
+            effective: EffectiveSize::default(),
         }
+    }
+
+    /// Takes the books away and leaves empty ones.
+    pub(crate) fn take(&mut self) -> Recorder {
+        let empty = Recorder::new(self.open_loop, self.begins, self.interval_ns);
+        std::mem::replace(self, empty)
     }
 
     /// An operation was planned to start at `at` (in a closed loop: starts at it), and that was noticed `late`.
@@ -188,6 +200,9 @@ impl Recorder {
             ended.first
         };
         let latency = ended.done.saturating_sub(headline);
+        if ended.outcome.is_good() {
+            self.effective.record(latency as f64);
+        }
         let open_loop = self.open_loop;
         match self.open_at(ended.planned) {
             Some(open) => open.ended(ended, open_loop, latency),
@@ -260,16 +275,17 @@ impl Recorder {
             histograms.extend(self.close_front(end));
         }
         merge_short_tail(&mut self.finished, self.interval_ns);
+        let worth = 1.0 / self.effective.autocorrelation_time();
         Totals {
             planned: self.planned,
             counts: self.counts,
-            all: self.books.headline().percentiles(),
+            all: self.books.headline().percentiles_worth(worth),
             lag: Lag {
                 total: self.books.lag().percentiles(),
                 pacer: self.pacer.percentiles(),
                 queue: self.queue.percentiles(),
             },
-            summary: self.books.add_up(),
+            summary: self.books.add_up(worth),
             intervals: self.finished,
             histograms,
             terms: self.terms.into_sorted(),
@@ -277,6 +293,7 @@ impl Recorder {
             retries: self.retries,
             integrity_errors: self.integrity_errors,
             longest_write_gap: self.gap.longest(),
+            write_gaps: self.gap.all().to_vec(),
         }
     }
 

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use reports::record::{EndpointLoad, Load};
+use reports::record::{EndpointLoad, Interval, Load, LoadPhase, LoadVerdict, Nanos};
 
 use super::driver::Driver;
+use super::source::plan_length;
 use super::{LoadError, LoadOutcome, Progress};
 use crate::clock::nanos;
-use crate::cpu::process_cpu;
+use crate::cpu::{machine_time, process_cpu};
 use crate::recorder::Totals;
+use crate::schedule::Arrivals;
 use crate::scribe::ScribeGone;
-use crate::verdict::{Evidence, Waits, judge};
+use crate::verdict::{Evidence, Steadiness, Waits, judge};
 
 impl Driver {
     pub(super) async fn output_error(self, trouble: ScribeGone) -> LoadError {
@@ -34,7 +36,12 @@ impl Driver {
             .map(|(before, after)| after.saturating_sub(before));
         progress(&self.report());
         let load_end = self.noticed_until.max(self.measured_from());
-        let mut totals = self.recorder.finish(load_end, ended.max(load_end));
+        let recorder = self.recorder.take();
+        let mut totals = recorder.finish(load_end, ended.max(load_end));
+        let verdict = self.verdict(&totals, cpu, ended);
+        let phases = self.phases(load_end);
+        let open_loop = self.config.arrivals.is_open();
+        let lateness = open_loop.then(|| totals.lag.pacer.clone());
         let mut handed = self.scribe.events(self.history.take());
         for interval in std::mem::take(&mut totals.histograms) {
             handed = handed.and_then(|()| self.scribe.interval(interval));
@@ -43,25 +50,6 @@ impl Driver {
         if handed.is_err() {
             return Err(LoadError::OutputBehind);
         }
-        let open_loop = self.config.arrivals.is_open();
-        let waits = Waits {
-            planned: totals.planned,
-            waited: self.queued,
-            unsent: totals.counts.unsent,
-            stopped: self.stopped,
-            max_in_flight: self.config.max_in_flight,
-        };
-        let lateness = open_loop.then(|| totals.lag.pacer.clone());
-        let verdict = judge(&Evidence {
-            ok: totals.counts.ok,
-            lateness: lateness.clone(),
-            lateness_limit: self.config.lateness_limit,
-            response_p50: totals.all.p50,
-            cpu: cpu
-                .zip(self.config.client_cores)
-                .map(|(used, cores)| (used, ended - self.begins, cores)),
-            waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
-        });
         let endpoints = difference(self.client.endpoint_loads(), &self.endpoints_before);
         let (gap, since) = totals.longest_write_gap;
         let (from, to) = (self.clock.instant_of(since), self.clock.instant_of(since + gap));
@@ -73,9 +61,15 @@ impl Driver {
             rate: self.config.arrivals.rate().map(|rate| rate.as_f64()),
             verdict,
             client_cpu: cpu,
+            write_gaps: if writes {
+                totals.write_gaps.clone()
+            } else {
+                Vec::new()
+            },
             longest_write_gap: writes.then_some(totals.longest_write_gap),
             own_backoff_in_gap: writes.then_some(backoff),
             lag: open_loop.then(|| totals.lag.clone()),
+            phases,
             attempts: endpoints.iter().map(|endpoint| endpoint.attempts).sum(),
             endpoints,
             ..load(totals)
@@ -94,6 +88,69 @@ impl Driver {
             aborted: self.aborted,
             next_process: self.processes.unused(),
         })
+    }
+}
+
+impl Driver {
+    fn verdict(&self, totals: &Totals, cpu: Option<Nanos>, ended: Nanos) -> LoadVerdict {
+        let open_loop = self.config.arrivals.is_open();
+        let lateness = open_loop.then(|| totals.lag.pacer.clone());
+        let waits = Waits {
+            planned: totals.planned,
+            waited: self.queued,
+            unsent: totals.counts.unsent,
+            stopped: self.stopped,
+            max_in_flight: self.config.max_in_flight,
+        };
+        judge(&Evidence {
+            ok: totals.counts.ok,
+            lateness,
+            lateness_limit: self.config.lateness_limit,
+            response_p50: totals.all.p50,
+            cpu: cpu
+                .zip(self.config.client_cores)
+                .map(|(used, cores)| (used, ended - self.begins, cores)),
+            waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
+            steadiness: self.steadiness(totals),
+        })
+    }
+
+    /// How steady it was, where that is a fair question.
+    fn steadiness(&self, totals: &Totals) -> Option<Steadiness> {
+        let rate = match &self.config.arrivals {
+            Arrivals::Constant { rate } | Arrivals::Poisson { rate } => rate.as_f64(),
+            _ => return None,
+        };
+        if self.config.waits_are_expected || self.stopped {
+            return None;
+        }
+        let load_end = self.begins + plan_length(&self.config);
+        let inside = |slice: &&Interval| slice.end <= load_end;
+        Some(Steadiness {
+            slices: totals.intervals.iter().filter(inside).cloned().collect(),
+            backlog: self.open_over_time.clone(),
+            latency: totals.all.clone(),
+            steal: self
+                .machine_before
+                .zip(machine_time())
+                .and_then(|(before, after)| after.stolen_since(before)),
+            rate,
+        })
+    }
+
+    /// The phases of the plan on the run's clock, without the warm-up, as far as the run came.
+    fn phases(&self, load_end: Nanos) -> Vec<LoadPhase> {
+        let whole = self.config.warmup + self.config.duration;
+        let phases = self.config.arrivals.phases(whole).into_iter();
+        let from = self.measured_from();
+        phases
+            .map(|(name, start, end)| LoadPhase {
+                name,
+                start: (self.begins + start).max(from),
+                end: (self.begins + end).min(load_end),
+            })
+            .filter(|phase| phase.start < phase.end)
+            .collect()
     }
 }
 

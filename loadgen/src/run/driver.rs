@@ -18,7 +18,7 @@ use super::source::{Source, plan_length};
 use super::{LoadConfig, LoadError, LoadOutcome, Overflow, Progress};
 use crate::client::Client;
 use crate::clock::{RunClock, nanos};
-use crate::cpu::process_cpu;
+use crate::cpu::{MachineTime, machine_time, process_cpu};
 use crate::history::{HistoryLog, Processes};
 use crate::pacer::Pacer;
 use crate::preload::preload;
@@ -29,6 +29,8 @@ use crate::workload::Workload;
 
 /// How often history and progress are handed on.
 const TICK: Duration = Duration::from_millis(100);
+/// Samples of what is open that are kept.
+const OPEN_SAMPLES_MAX: usize = 500;
 /// Operations started before answers are looked at again.
 const STARTS_AT_ONCE_MAX: usize = 1024;
 
@@ -69,6 +71,9 @@ pub(super) struct Driver {
     pub(super) crowded_below: u64,
     pub(super) queued: u64,
     pub(super) cpu_before: Option<Nanos>,
+    pub(super) machine_before: Option<MachineTime>,
+    /// Operations planned and not ended, over the seconds since the plan began, without the warm-up.
+    pub(super) open_over_time: Vec<(f64, f64)>,
     pub(super) endpoints_before: Vec<EndpointLoad>,
     reported: (Instant, u64),
 }
@@ -109,6 +114,8 @@ impl Driver {
             crowded_below: 0,
             queued: 0,
             cpu_before: process_cpu(),
+            machine_before: machine_time(),
+            open_over_time: Vec::new(),
             endpoints_before: client.endpoint_loads(),
             reported: (origin, 0),
             client,
@@ -133,6 +140,7 @@ impl Driver {
         self.begins = self.clock.nanos_of(origin);
         self.noticed_until = self.begins;
         self.cpu_before = process_cpu();
+        self.machine_before = machine_time();
         self.endpoints_before = self.client.endpoint_loads();
         self.reported = (origin, 0);
         let open_loop = self.config.arrivals.is_open();
@@ -362,12 +370,32 @@ impl Driver {
     }
 
     fn hand_on(&mut self, progress: &mut (impl FnMut(&Progress) + Send)) -> Result<(), ScribeGone> {
+        self.note_open();
         self.scribe.events(self.history.take())?;
         for interval in self.recorder.close_intervals(self.noticed_until) {
             self.scribe.interval(interval)?;
         }
         progress(&self.report());
         Ok(())
+    }
+
+    /// Keeps how much is open, thinned by half whenever it has become long.
+    fn note_open(&mut self) {
+        let now = self.clock.now();
+        let running = matches!(self.phase, Phase::Running);
+        if !running || now < self.measured_from() {
+            return;
+        }
+        let at = now.saturating_sub(self.begins) as f64 / 1e9;
+        let open = self.flights.len() as f64 + self.source.backlog() as f64;
+        self.open_over_time.push((at, open));
+        if self.open_over_time.len() > OPEN_SAMPLES_MAX {
+            let mut keep = false;
+            self.open_over_time.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
     }
 
     pub(super) fn report(&mut self) -> Progress {

@@ -114,6 +114,8 @@ pub fn load() -> Load {
         }),
         intervals: vec![interval(0, 1), interval(1, 3)],
         verdict: LoadVerdict::Noisy("two halves differ".into()),
+        thresholds: Vec::new(),
+        write_gaps: vec![(1_000, 200_000_000)],
         redirects: 5,
         retries: 2,
         attempts: 211,

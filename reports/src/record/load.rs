@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Nanos, Operation, OutcomeKind};
+use super::{Nanos, Operation, OutcomeKind, ThresholdResult};
 
 /// The load side of a run. The default is a load in which nothing happened.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,12 +50,19 @@ pub struct Load {
     pub client_cpu: Option<Nanos>,
     /// Longest time without any acknowledged write, and when it began.
     pub longest_write_gap: Option<(Nanos, Nanos)>,
-    /// How much of that gap the generator itself spent waiting between attempts with nothing else out: the store may have
-    /// been ready earlier.
+    /// Stretches of at least a tenth of a second without any acknowledged write: when each began and how long it was. At
+    /// most 10,000, the first ones.
+    #[serde(default)]
+    pub write_gaps: Vec<(Nanos, Nanos)>,
+    /// How much of the longest gap the generator itself spent waiting between attempts with nothing else out: the store may
+    /// have been ready earlier.
     #[serde(default)]
     pub own_backoff_in_gap: Option<Nanos>,
     /// Reads that returned a value nobody can have written there (checked against the value's own text).
     pub integrity_errors: u64,
+    /// What became of the thresholds that the run was given.
+    #[serde(default)]
+    pub thresholds: Vec<ThresholdResult>,
 }
 
 /// Who decides when the next operation starts.

@@ -1,9 +1,10 @@
 //! What became of the thresholds that a run was given.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One threshold, and how the run stood against it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ThresholdResult {
     /// The threshold, in the form in which it can be given again.
     pub expression: String,
@@ -24,7 +25,7 @@ pub struct ThresholdResult {
 }
 
 /// How a run stood against a threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdVerdict {
     /// It holds.
@@ -47,7 +48,7 @@ impl ThresholdVerdict {
 }
 
 /// What the numbers of a threshold are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdUnit {
     /// A time.

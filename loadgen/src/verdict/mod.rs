@@ -14,14 +14,25 @@
 //!    then not what was planned. Does not apply where outages are part of the plan
 //!    ([`crate::LoadConfig::waits_are_expected`]). After rule 3, because a generator without CPU time also fills up, and
 //!    more operations in flight would not help it.
+//! 5. **unsteady**, in an open loop of an even rate without outages on purpose: what was planned and not ended grew to
+//!    the end.
+//! 6. **noisy**, under the same conditions: the machine's host took more than [`STEAL_MAX`] of its time for others, or
+//!    the slices' throughput scatters by more than [`VARIATION_MAX`], or the median is known to less than
+//!    [`MEDIAN_WIDTH_MAX`].
 //!
 //! Never looks at whether the store's answers were good; a store that takes less than the plan shows in rule 4.
+
+mod steadiness;
 
 use std::time::Duration;
 
 use reports::record::{LoadVerdict, Nanos, Percentiles};
 
 use crate::clock::nanos;
+
+pub use steadiness::{
+    GROWTH_SECONDS_MIN, MEDIAN_WIDTH_MAX, SLICES_MIN, STEAL_MAX, Steadiness, VARIATION_MAX,
+};
 
 /// Fewer answers than this say nothing.
 pub const OK_MIN: u64 = 100;
@@ -47,6 +58,8 @@ pub struct Evidence {
     pub cpu: Option<(Nanos, Nanos, u32)>,
     /// How the plan met the limit of operations in flight; absent in a closed loop and where waits are expected.
     pub waits: Option<Waits>,
+    /// How steady it was; absent in a closed loop, where the rate changes by plan, and where outages are expected.
+    pub steadiness: Option<Steadiness>,
 }
 
 /// How the plan of an open loop met the limit of operations in flight.
@@ -75,7 +88,11 @@ pub fn judge(evidence: &Evidence) -> LoadVerdict {
     let reason = too_late(evidence)
         .or_else(|| too_busy(evidence))
         .or_else(|| evidence.waits.as_ref().and_then(too_full));
-    reason.map_or(LoadVerdict::Valid, LoadVerdict::GeneratorBound)
+    match (reason, &evidence.steadiness) {
+        (Some(reason), _) => LoadVerdict::GeneratorBound(reason),
+        (None, Some(steadiness)) => steadiness::judge(steadiness).unwrap_or(LoadVerdict::Valid),
+        (None, None) => LoadVerdict::Valid,
+    }
 }
 
 fn too_late(evidence: &Evidence) -> Option<String> {
@@ -156,6 +173,7 @@ mod tests {
             response_p50: Some(2 * MS),
             cpu: Some((MS, 10 * MS, 1)),
             waits: Some(WAITS),
+            steadiness: None,
         }
     }
 
