@@ -384,17 +384,21 @@ fn a_port_that_is_taken_is_called_so() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path().display().to_string();
     let node = ["node", "--node-id", "n1", "--port", &port, "--data-dir", &data];
-    for arguments in [
-        &[&node[..], &["--single-node"]].concat(),
-        &vec!["node-echo", "--port", &port],
+    let node = [&node[..], &["--single-node"]].concat();
+    let echo = vec!["node-echo", "--port", &port];
+    for (arguments, words) in [
+        (node, "is in use; stop that process"),
+        (echo, "address already in use"),
     ] {
+        // It stays open, so that the node does not end for another reason.
+        let (input, _held) = std::io::pipe().unwrap();
         let output = Command::new(EXECUTABLE)
-            .args(arguments)
-            .stdin(Stdio::piped())
+            .args(&arguments)
+            .stdin(input)
             .output()
             .unwrap();
         let told = String::from_utf8_lossy(&output.stderr).to_lowercase();
-        assert!(told.contains("address already in use"), "{arguments:?}: {told}");
+        assert!(told.contains(words), "{arguments:?}: {told}");
         assert_eq!(output.status.code(), Some(5), "{arguments:?}: {told}");
     }
 }

@@ -231,10 +231,10 @@ impl LocalCluster {
         }
     }
 
-    /// Stops its nodes, gracefully where they listen to reason within five seconds, and removes the temporary folder.
+    /// Ends its nodes, as abruptly as a power cut (what they acknowledged is on disk), and removes the temporary folder.
     ///
     /// # Errors
-    /// If a node had ended before, or had to be killed, or the folder could not be removed. Nothing runs any more all the same.
+    /// If a node had ended before, or the folder could not be removed. Nothing runs any more all the same.
     pub async fn stop(self) -> Result<(), LocalError> {
         let ended = self.keeper.stop().await?;
         match ended.into_iter().next() {
