@@ -178,8 +178,8 @@ mod tests {
             let mut body = Vec::new();
             Echo.encode(&put, &mut body);
             let message = EchoMessage::decode(&*body).unwrap();
-            let expected = format!("{key}{value}");
-            prop_assert_eq!(&message.payload[..], expected.as_bytes());
+            let both = format!("{key}{value}");
+            prop_assert_eq!(&message.payload[..], both.as_bytes());
             let again = message.encode_to_vec();
             prop_assert_eq!(Echo.answer(&put, &again).unwrap().answer, Answer::Written { index: 0 });
         }

@@ -15,6 +15,9 @@ const TAIL_LINES: usize = 5;
 /// So many characters of each of its lines.
 const TAIL_CHARS: usize = 300;
 
+/// How the nodes say that somebody else listens on their port: in the words of the system, and in those of our own server.
+const PORT_TAKEN: [&str; 2] = ["address already in use", "is in use; stop that process"];
+
 /// Why a local cluster could not be started, or did not last.
 #[derive(Debug, Error)]
 pub enum LocalError {
@@ -77,7 +80,7 @@ pub enum LocalError {
         /// What the system said.
         source: io::Error,
     },
-    /// A node ended although nobody had told it to, or only when it was killed.
+    /// A node ended although nobody had told it to.
     #[error("node {node} ended by {how}; the end of its log: {tail}")]
     Ended {
         /// Which.
@@ -118,7 +121,11 @@ impl LocalError {
 
     /// Whether a node ended because somebody else listens on one of its ports.
     pub(super) fn is_port_taken(&self) -> bool {
-        matches!(self, LocalError::Ended { tail, .. } if tail.to_lowercase().contains("address already in use"))
+        let LocalError::Ended { tail, .. } = self else {
+            return false;
+        };
+        let tail = tail.to_lowercase();
+        PORT_TAKEN.iter().any(|words| tail.contains(words))
     }
 }
 
@@ -134,5 +141,28 @@ fn tail(log: &Path) -> String {
     match lines.len() {
         0 => "(it is empty)".to_owned(),
         count => lines[count.saturating_sub(TAIL_LINES)..].join(" | "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_told_from_other_ends() {
+        let ended = |tail: &str| LocalError::Ended {
+            node: "n1".into(),
+            how: "exit code 5".into(),
+            tail: tail.into(),
+        };
+        for taken in [
+            "error: port 45821 on 127.0.0.1 is in use; stop that process or choose another --port",
+            "error: cannot listen on 127.0.0.1:45821: Address already in use (os error 98)",
+            r#"{"level":"fatal","error":"listen tcp 127.0.0.1:45821: bind: address already in use"}"#,
+        ] {
+            assert!(ended(taken).is_port_taken(), "{taken}");
+        }
+        assert!(!ended("error: the disk is full").is_port_taken());
+        assert!(!LocalError::KeeperGone.is_port_taken());
     }
 }

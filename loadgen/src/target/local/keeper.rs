@@ -11,19 +11,11 @@ use std::fmt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::LocalError;
-
-/// A node that was asked to stop is gone within this time, or it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// So often processes are looked at that were asked to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A process to start.
 pub(super) struct Start {
@@ -41,7 +33,7 @@ pub(super) struct Ended {
 enum Order {
     /// Which have ended by themselves?
     Look(oneshot::Sender<Vec<Ended>>),
-    /// End, and tell which had ended before, or had to be killed.
+    /// End, and tell which had ended before.
     Stop(oneshot::Sender<Result<Vec<Ended>, std::io::Error>>),
 }
 
@@ -96,8 +88,7 @@ impl Keeper {
         self.order(Order::Look).await
     }
 
-    /// Asks all processes to stop, kills those that do not, and removes the temporary folder. Returns those that had ended
-    /// before or had to be killed.
+    /// Ends all processes and removes the temporary folder. Returns those that had ended before.
     pub(super) async fn stop(self) -> Result<Vec<Ended>, LocalError> {
         self.order(Order::Stop)
             .await?
@@ -145,7 +136,8 @@ fn keep(
                 let _ = reply.send(children.ended());
             }
             Order::Stop(reply) => {
-                let ended = children.stop();
+                let ended = children.ended();
+                children.end();
                 let removed = temporary.take().map_or(Ok(()), TempDir::close);
                 let _ = reply.send(removed.map(|()| ended));
                 return;
@@ -171,41 +163,20 @@ impl Children {
         ended
     }
 
-    fn stop(&mut self) -> Vec<Ended> {
-        let mut ended = self.ended();
-        for (name, child) in &self.0 {
-            // One that has been waited for has no process id any more: it may be a stranger's by now.
-            if ended.iter().all(|gone| gone.name != *name) {
-                let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
-            }
-        }
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        for (name, child) in &mut self.0 {
-            while let Ok(None) = child.try_wait() {
-                if Instant::now() >= deadline {
-                    ended.push(Ended {
-                        name: name.clone(),
-                        how: format!("being killed, since it did not stop within {STOP_TIMEOUT:?}"),
-                    });
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    break;
-                }
-                std::thread::sleep(LOOK_EVERY);
-            }
-        }
-        ended
-    }
-}
-
-impl Drop for Children {
-    fn drop(&mut self) {
+    /// Kills and reaps them. Gently would take long: etcd waits seconds for its clients to hang up.
+    fn end(&mut self) {
         for (_, child) in &mut self.0 {
             let _ = child.kill();
         }
         for (_, child) in &mut self.0 {
             let _ = child.wait();
         }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

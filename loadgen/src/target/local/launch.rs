@@ -37,6 +37,8 @@ pub trait Launch: fmt::Debug + Send + Sync {
 pub struct Plan {
     /// Drawn at random for each cluster, for stores that tell clusters apart by a name.
     pub token: String,
+    /// Where the folders of its nodes are.
+    pub folder: PathBuf,
     /// Its nodes.
     pub seats: Vec<Seat>,
 }

@@ -130,7 +130,6 @@ impl LocalCluster {
                 Err(error) if error.is_port_taken() && starts < STARTS_MAX => {
                     tracing::debug!(%error, "a port was taken; starting on others");
                     if let Some(folder) = &options.dir {
-                        // Made by the start that failed, in a folder that was empty before.
                         clear(folder)?;
                     }
                 }
@@ -232,10 +231,10 @@ impl LocalCluster {
         }
     }
 
-    /// Stops its nodes, gracefully where they listen to reason within five seconds, and removes the temporary folder.
+    /// Ends its nodes, as abruptly as a power cut (what they acknowledged is on disk), and removes the temporary folder.
     ///
     /// # Errors
-    /// If a node had ended before, or had to be killed, or the folder could not be removed. Nothing runs any more all the same.
+    /// If a node had ended before, or the folder could not be removed. Nothing runs any more all the same.
     pub async fn stop(self) -> Result<(), LocalError> {
         let ended = self.keeper.stop().await?;
         match ended.into_iter().next() {
@@ -277,6 +276,7 @@ fn plan(launch: &dyn Launch, count: usize, folder: &Path) -> Result<Plan, LocalE
     }
     Ok(Plan {
         token: format!("whitewater-{:016x}", RandomState::new().hash_one(folder)),
+        folder: folder.to_owned(),
         seats,
     })
 }
@@ -320,13 +320,16 @@ fn make_folder(given: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), Local
     Ok((given.canonicalize().map_err(failed)?, None))
 }
 
-/// Empties a folder.
+/// Removes what a start that failed made in a folder that was empty before.
 fn clear(folder: &Path) -> Result<(), LocalError> {
-    let cleared = fs::remove_dir_all(folder).and_then(|()| fs::create_dir_all(folder));
-    cleared.map_err(|source| LocalError::Folder {
+    let failed = |source| LocalError::Folder {
         path: folder.to_owned(),
         source,
-    })
+    };
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        fs::remove_dir_all(entry.map_err(failed)?.path()).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// What can be run.

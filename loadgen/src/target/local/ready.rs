@@ -47,12 +47,7 @@ impl<'a> Ready<'a> {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             if let Some(ended) = keeper.look().await?.into_iter().next() {
-                // Two levels up from the log of a node is the folder of the cluster.
-                let folder = self.plan.seats[0].log.ancestors().nth(2);
-                return Err(LocalError::ended(
-                    folder.unwrap_or(&self.plan.seats[0].log),
-                    ended,
-                ));
+                return Err(LocalError::ended(&self.plan.folder, ended));
             }
             let missing = match self.ask_all().await {
                 Ok(presence) => return Ok(presence),
