@@ -1,4 +1,4 @@
-//! How much a store takes: the highest rate within an objective ([`search()`]), and latency over rate ([`sweep`]).
+//! How much a store takes: the highest rate within an objective ([`search()`]), and latency over rate ([`sweep()`]).
 //!
 //! A *probe* is one run at one rate. It passes only if what was asked of the store was really asked of it and really
 //! done: see [`judge`]. The search begins far below, doubles the rate until a probe fails, halves the gap on a

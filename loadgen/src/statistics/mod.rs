@@ -5,7 +5,7 @@
 //! | How many independent values is this series worth? | batch means | [`EffectiveSize`] |
 //! | Where would the percentile of a repetition lie? | order statistics | [`percentile_interval`] |
 //! | Do two sets of trials differ? | Mann-Whitney U, exact for small sets | [`mann_whitney`] |
-//! | By how much? | Hodges-Lehmann shift or ratio, with its interval | [`shift`], [`ratio`] |
+//! | By how much? | Hodges-Lehmann shift or ratio, with its interval | [`shift()`], [`ratio`] |
 //! | And if many things were compared at once? | Holm's correction | [`holm`] |
 //! | Does this series grow? | Theil-Sen slope, with its interval | [`theil_sen`] |
 //! | How steady is it? | coefficient of variation | [`coefficient_of_variation`] |
