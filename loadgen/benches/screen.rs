@@ -25,6 +25,7 @@ fn progress(number: u64) -> Progress {
         queued: 0,
         ok_per_second: 5000.0,
         interval: None,
+        closed: Vec::new(),
     }
 }
 

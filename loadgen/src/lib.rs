@@ -47,7 +47,7 @@ pub use outcome::{Answer, Failure, OperationResult, Outcome};
 pub use preload::PreloadError;
 pub use run::{LoadConfig, LoadError, LoadOutcome, Overflow, Progress, run};
 pub use schedule::{Arrivals, Rate, Schedule};
-pub use scribe::{EventSink, HistoryTarget, IntervalHistograms, Outputs, Tag};
+pub use scribe::{EventSink, HistoryTarget, IntervalHistograms, IntervalSink, Outputs, Tag};
 pub use workload::{
     Inserts, KeyChoice, Mix, Planned, Preset, ValueSize, Workload, WorkloadConfig, WorkloadError,
 };

@@ -132,6 +132,8 @@ pub struct Progress {
     pub ok_per_second: f64,
     /// The last slice of the run whose operations have all ended.
     pub interval: Option<Interval>,
+    /// Slices that have ended since the last report.
+    pub closed: Vec<Interval>,
 }
 
 /// What a run came to.

@@ -11,18 +11,20 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{self, IntervalLogWriter, IntervalLogWriterBuilder};
 use reports::record::{Event, Measure, Nanos, Operation, OutcomeKind};
 use tokio::sync::oneshot;
 
 use crate::clock::RunClock;
+use crate::export::hlog::LogWriter;
 
 /// Batches that may wait: at ten a second, more than a minute and a half of a disk that stands still.
 const BACKLOG_BATCHES: usize = 1000;
 
 /// Takes events one by one.
 pub type EventSink = Box<dyn FnMut(&Event) -> io::Result<()> + Send>;
+
+/// Takes the histograms of slices, one by one.
+pub type IntervalSink = Box<dyn FnMut(&IntervalHistograms) + Send>;
 
 /// Where the history goes.
 pub enum HistoryTarget {
@@ -40,6 +42,8 @@ pub struct Outputs {
     pub history: HistoryTarget,
     /// Receives `latency.hlog`.
     pub latency_log: Option<Box<dyn Write + Send>>,
+    /// Looks at the histograms of every slice, in order, while the run goes on; called on a thread of its own.
+    pub intervals: Option<IntervalSink>,
 }
 
 impl Outputs {
@@ -48,6 +52,7 @@ impl Outputs {
         Outputs {
             history: HistoryTarget::Memory,
             latency_log: None,
+            intervals: None,
         }
     }
 }
@@ -62,6 +67,7 @@ impl fmt::Debug for Outputs {
         f.debug_struct("Outputs")
             .field("history", &history)
             .field("latency_log", &self.latency_log.is_some())
+            .field("intervals", &self.intervals.is_some())
             .finish()
     }
 }
@@ -166,11 +172,12 @@ fn write_all(
     inbox: Receiver<Page>,
 ) -> io::Result<Vec<Event>> {
     let mut kept = Vec::new();
-    let mut nowhere: Box<dyn Write + Send> = Box::new(io::sink());
-    let logs = outputs.latency_log.is_some();
-    let writer = outputs.latency_log.as_mut().unwrap_or(&mut nowhere);
-    let mut serializer = V2DeflateSerializer::new();
-    let mut log = log_builder(base_time, headline).begin_log_with(writer, &mut serializer)?;
+    let comment = format!(
+        "[Nanoseconds, by planned start; untagged lines: {} time of all good answers together]",
+        headline.as_str()
+    );
+    let begin = |out| LogWriter::begin(out, base_time, &[comment]);
+    let mut log = outputs.latency_log.take().map(begin).transpose()?;
     for page in inbox {
         match page {
             Page::Events(events) => match &mut outputs.history {
@@ -178,44 +185,28 @@ fn write_all(
                 HistoryTarget::Memory => kept.extend(events),
                 HistoryTarget::Stream(sink) => events.iter().try_for_each(sink)?,
             },
-            Page::Interval(interval) if logs => write_interval(&mut log, &interval)?,
-            Page::Interval(_) => {}
+            Page::Interval(interval) => {
+                if let Some(log) = &mut log {
+                    write_interval(log, &interval)?;
+                }
+                if let Some(sink) = &mut outputs.intervals {
+                    sink(&interval);
+                }
+            }
         }
     }
-    drop(log);
-    if let Some(mut writer) = outputs.latency_log {
-        writer.flush()?;
+    if let Some(log) = log {
+        log.finish()?;
     }
     Ok(kept)
 }
 
-fn log_builder(base_time: SystemTime, headline: Measure) -> IntervalLogWriterBuilder {
-    let mut builder = IntervalLogWriterBuilder::new();
-    builder
-        .add_comment("[Histogram log format version 1.3]")
-        .add_comment(&format!(
-            "[Nanoseconds, by planned start; untagged lines: {} time of all good answers together]",
-            headline.as_str()
-        ))
-        .with_start_time(base_time)
-        .with_base_time(base_time)
-        .with_max_value_divisor(1e6);
-    builder
-}
-
-fn write_interval<W: Write>(
-    log: &mut IntervalLogWriter<'_, '_, W, V2DeflateSerializer>,
-    interval: &IntervalHistograms,
-) -> io::Result<()> {
-    let start = Duration::from_nanos(interval.start);
-    let length = Duration::from_nanos(interval.length);
-    log.write_histogram(&interval.all, start, length, None)
-        .map_err(|error| io::Error::other(error.to_string()))?;
+fn write_interval<W: Write>(log: &mut LogWriter<W>, interval: &IntervalHistograms) -> io::Result<()> {
+    let whole = |nanos: Nanos| i64::try_from(nanos).unwrap_or(i64::MAX);
+    let (start, length) = (whole(interval.start), whole(interval.length));
+    log.interval(None, start, length, &interval.all)?;
     for (tag, histogram) in &interval.tagged {
-        let tag = tag.to_string();
-        let tag = interval_log::Tag::new(&tag).expect("a tag of letters, underscores and dots is valid");
-        log.write_histogram(histogram, start, length, Some(tag))
-            .map_err(|error| io::Error::other(error.to_string()))?;
+        log.interval(Some(&tag.to_string()), start, length, histogram)?;
     }
     Ok(())
 }

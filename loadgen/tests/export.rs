@@ -98,6 +98,7 @@ async fn the_log_of_a_run_reads_back_as_what_was_recorded() {
     let outputs = Outputs {
         history: HistoryTarget::Discard,
         latency_log: Some(Box::new(written.clone())),
+        intervals: None,
     };
     let mut config = config(constant(300), 1000);
     config.interval = Duration::from_millis(200);

@@ -48,6 +48,7 @@ async fn the_histogram_log_holds_every_ok_operation_once_for_each_measure() {
             Ok(())
         })),
         latency_log: Some(Box::new(log.clone())),
+        intervals: None,
     };
     let mut config = config(constant(300), 1000);
     config.interval = Duration::from_millis(200);
@@ -122,6 +123,7 @@ async fn a_history_that_cannot_be_written_ends_the_run_with_an_error() {
     let outputs = Outputs {
         history: HistoryTarget::Stream(Box::new(|_| Err(io::Error::other("the disk is full")))),
         latency_log: None,
+        intervals: None,
     };
     let long = config(constant(100), 3_600_000);
     let error = loadgen::run(long, stub.client(), RunClock::start(), outputs, |_| {}, pending())

@@ -30,6 +30,7 @@ impl Journal {
                 journal.append(event).map_err(std::io::Error::other)
             })),
             latency_log: Some(Box::new(log)),
+            intervals: None,
         })
     }
 

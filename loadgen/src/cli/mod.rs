@@ -6,18 +6,23 @@
 mod args;
 mod compare_command;
 mod export_command;
+mod identity;
+mod interrupt;
 mod list_command;
 mod node_command;
 mod probing;
 mod progress;
 mod recorded;
+mod recording;
 mod run_command;
 mod schema_command;
 mod search_command;
+mod session;
 mod show_command;
 mod summary;
 mod sweep_command;
 pub(crate) mod units;
+mod watching;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -31,8 +36,12 @@ use args::{Cli, Command};
 const DAMAGED: u8 = 1;
 const USAGE: u8 = 2;
 const ENVIRONMENT: u8 = 5;
+/// The run ended itself.
+const ABORTED: u8 = 97;
 /// The run's verdict is one that the user does not accept.
 const INVALID: u8 = 98;
+/// A threshold failed.
+const THRESHOLD: u8 = 99;
 const INTERRUPTED: u8 = 130;
 
 /// Runs the command line and tells how it ended.

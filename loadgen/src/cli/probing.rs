@@ -1,24 +1,21 @@
 //! What `search` and `sweep` have in common: how a store is probed, and how probes are shown.
 
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use reports::record::ThresholdUnit;
 use tokio::runtime::Builder;
 
 use super::args::{TargetArgs, WorkArgs};
+use super::identity::{base36, drawn_seed, unix_time_ms};
+use super::session::Session;
 use super::{CommandError, units};
-use crate::client::Client;
 use crate::run::{self, LoadConfig, LoadError};
 use crate::search::{Limits, LoadProber, LoadProberError, ProbeRecord, ProbeVerdict, Purpose, Step};
 use crate::threshold::{Metric, Threshold, quantity};
 use crate::workload::Workload;
-
-/// How long a node may take to say that it is there.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
@@ -49,9 +46,10 @@ pub(super) struct ProbeArgs {
     quiet: bool,
 }
 
-/// A prober and the seed that it was given.
+/// A prober, what it talks to, and the seed that it was given.
 pub(super) struct Probing {
     pub(super) prober: LoadProber,
+    pub(super) session: Session,
     pub(super) seed: u64,
 }
 
@@ -65,16 +63,11 @@ impl ProbeArgs {
 
     /// Connects, and makes sure that somebody is there.
     pub(super) async fn prober(&self) -> Result<Probing, CommandError> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        let seed = self
-            .seed
-            .unwrap_or_else(|| RandomState::new().hash_one(now) & 0xffff_ffff);
+        let now_ms = unix_time_ms();
+        let seed = self.seed.unwrap_or_else(|| drawn_seed(now_ms));
         let config = LoadConfig {
             // Keys of its own, so that no value of an earlier run is in the way.
-            workload: self.work.workload(&format!("{now:x}")),
+            workload: self.work.workload(&base36(now_ms)),
             preload: self.work.preload(),
             warmup: self.warmup,
             timeout: self.timeout,
@@ -87,23 +80,10 @@ impl ProbeArgs {
         };
         run::check(&config).map_err(CommandError::usage)?;
         Workload::new(config.workload.clone(), seed).map_err(CommandError::usage)?;
-        let options = self.target.client_options(self.timeout);
-        let client = Client::connect(&self.target.endpoints, options).map_err(CommandError::usage)?;
-        let answers = client.presence_of_all(GREETING_TIMEOUT).await;
-        let silent = answers.iter().filter(|answer| answer.is_err()).count();
-        if silent == answers.len() || (silent > 0 && !self.target.allow_unreachable) {
-            return Err(CommandError::environment(format!(
-                "{silent} of {} endpoints do not answer; start the nodes or correct --endpoints{}",
-                answers.len(),
-                if silent < answers.len() {
-                    ", or pass --allow-unreachable"
-                } else {
-                    ""
-                }
-            )));
-        }
+        let session = Session::open(&self.target, self.timeout).await?;
         Ok(Probing {
-            prober: LoadProber::new(client, config),
+            prober: LoadProber::new(session.client.clone(), config),
+            session,
             seed,
         })
     }

@@ -1,32 +1,29 @@
 //! `loadgen run`: one measured run, from the folder to the summary.
 
-use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use reports::record::{
-    DEFAULT_RUNS_ROOT, HistoryWriter, LATENCY_FILE, LoadVerdict, Machine, Manifest, NodeInfo, RecordError,
-    Run, RunFolder, RunKind, SCHEMA_VERSION, binary_sha256, default_run_path, git_commit, rfc3339,
-};
-use serde_json::json;
+use reports::record::{LoadVerdict, Machine, Manifest, Resources, Run, RunFolder, ThresholdResult};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::args::{FailOn, RunArgs};
-use super::{CommandError, DAMAGED, INTERRUPTED, INVALID, progress, summary};
-use crate::client::Client;
-use crate::clock::RunClock;
+use super::identity::{base36, drawn_seed, unix_time_ms};
+use super::interrupt::stop_signal;
+use super::recording::{SharedWriter, create_folder, manifest, nodes, outputs, record_error, stream};
+use super::session::Session;
+use super::watching::Watching;
+use super::{ABORTED, CommandError, DAMAGED, INTERRUPTED, INVALID, THRESHOLD, progress, summary};
+use crate::clock::{RunClock, nanos};
+use crate::export::hlog::IntervalLog;
+use crate::export::ndjson;
+use crate::recorder::headline;
 use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
+use crate::sampling::{Evidence, Sampler, Waited, bottleneck};
 use crate::screen::Wishes;
-use crate::scribe::{HistoryTarget, Outputs};
+use crate::threshold::{self, evaluate};
 use crate::workload::Workload;
-
-/// How long a node may take to say that it is there.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
     let now_ms = unix_time_ms();
@@ -36,19 +33,24 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
         .enable_all()
         .build()
         .map_err(CommandError::environment)?;
-    let result = runtime.block_on(measure(args, config, now_ms));
+    let result = runtime.block_on(async {
+        let stop = stop_signal()?;
+        let measured = measure(args, config, now_ms, stop).await?;
+        conclude(args, &measured)
+    });
     // Connections may still be closing; the result does not depend on them.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
-    let started = base36(now_ms);
+pub(super) fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
+    let arrivals = args.pace.arrivals().map_err(CommandError::usage)?;
+    let duration = args.load.duration(arrivals.length());
     let config = LoadConfig {
-        workload: args.work.workload(&started),
+        workload: args.work.workload(&base36(now_ms)),
         preload: args.work.preload(),
-        arrivals: args.pace.arrivals().map_err(CommandError::usage)?,
-        duration: args.load.duration,
+        arrivals,
+        duration,
         warmup: args.load.warmup,
         drain: args.load.drain,
         timeout: args.load.timeout,
@@ -56,11 +58,7 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
         interval: args.load.interval,
         overflow: args.load.overflow(),
         catch_up: args.load.catch_up,
-        // Short, so that it can be read out and typed.
-        seed: args
-            .load
-            .seed
-            .unwrap_or_else(|| RandomState::new().hash_one(now_ms) & 0xffff_ffff),
+        seed: args.load.seed.unwrap_or_else(|| drawn_seed(now_ms)),
         client_cores: Some(1),
         ..LoadConfig::default()
     };
@@ -69,224 +67,170 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
     Ok(config)
 }
 
-async fn measure(args: &RunArgs, config: LoadConfig, now_ms: u64) -> Result<u8, CommandError> {
-    let options = args.target.client_options(args.load.timeout);
-    let client = Client::connect(&args.target.endpoints, options).map_err(CommandError::usage)?;
-    let folder = create_folder(args, now_ms)?;
-    if let Err(error) = greet(&client, args.target.allow_unreachable).await {
-        // Nothing was measured: an empty folder would only be in the way. (It is kept if it holds anything.)
-        let _ = fs::remove_dir(folder.path());
-        return Err(error);
-    }
-    let mut manifest = manifest(args, &config, &client, &folder, now_ms);
+/// A run that was made and recorded.
+pub(super) struct Measured {
+    pub(super) folder: RunFolder,
+    pub(super) outcome: LoadOutcome,
+    pub(super) resources: Option<Resources>,
+}
+
+/// Makes one run: starts what has to be started, measures, records, and stops it again.
+pub(super) async fn measure(
+    args: &RunArgs,
+    config: LoadConfig,
+    now_ms: u64,
+    stop: oneshot::Receiver<()>,
+) -> Result<Measured, CommandError> {
+    let folder = create_folder(&args.output, now_ms)?;
+    let session = match Session::open(&args.target, args.load.timeout).await {
+        Ok(session) => session,
+        Err(error) => {
+            // Nothing was measured: an empty folder would only be in the way. (It is kept if it holds anything.)
+            let _ = fs::remove_dir(folder.path());
+            return Err(error);
+        }
+    };
+    let measured = record(args, config, now_ms, folder, &session, stop).await;
+    let closed = session.close().await;
+    let measured = measured?;
+    closed?;
+    Ok(measured)
+}
+
+async fn record(
+    args: &RunArgs,
+    config: LoadConfig,
+    now_ms: u64,
+    folder: RunFolder,
+    session: &Session,
+    stop: oneshot::Receiver<()>,
+) -> Result<Measured, CommandError> {
+    let mut manifest = manifest(args, &config, session, &folder, now_ms);
     folder.write_manifest(&manifest).map_err(record_error)?;
-    let stop = stop_signal()?;
     let history = match args.output.no_history {
         true => None,
         false => Some(SharedWriter::new(folder.history_writer().map_err(record_error)?)),
     };
-    let outputs = outputs(&folder, history.as_ref())?;
+    let measure = headline(config.arrivals.is_open());
+    let watching = Watching::start(args, &config).await?;
+    let outputs = outputs(&folder, history.as_ref(), watching.sink())?;
     let wishes = Wishes {
+        screen: args.output.screen,
+        color: args.output.color,
         quiet: args.output.quiet,
-        json: args.output.json,
-        ..Wishes::default()
+        json: args.output.json || args.output.stream,
     };
+    let clock = RunClock::start();
+    let sampler = sampler(args, session, clock);
     let mut display = progress::display(wishes, config.warmup + config.duration);
+    if args.output.stream {
+        stream(&ndjson::start(&manifest));
+    }
+    let warmup = config.warmup;
+    let mut number = 0;
     let outcome = run::run(
         config,
-        client.clone(),
-        RunClock::start(),
+        session.client.clone(),
+        clock,
         outputs,
-        |progress| display.show(progress),
-        async {
-            // If the task that listens is gone, so are the signals: go on to the end.
-            if stop.await.is_err() {
-                std::future::pending::<()>().await;
+        |progress| {
+            display.show(progress);
+            watching.note(progress);
+            for interval in progress.closed.iter().filter(|_| args.output.stream) {
+                stream(&ndjson::line(interval, number, measure));
+                number += 1;
             }
         },
+        watching.stopped(stop),
     )
     .await;
     display.finish();
-    let outcome = outcome.map_err(load_error)?;
+    let mut outcome = outcome.map_err(load_error)?;
     if let Some(history) = history {
         history.finish().map_err(record_error)?;
     }
+    outcome.aborted = outcome.aborted.or_else(|| watching.reason());
     manifest.duration = outcome.ended;
     manifest.partial = outcome.stopped;
-    manifest.nodes = nodes(&client);
-    folder.write_load(&outcome.load).map_err(record_error)?;
+    manifest.nodes = nodes(&session.client);
     folder.write_manifest(&manifest).map_err(record_error)?;
-    conclude(args, &folder, &outcome)
-}
-
-fn create_folder(args: &RunArgs, now_ms: u64) -> Result<RunFolder, CommandError> {
-    let path = match &args.output.out {
-        Some(path) => path.clone(),
-        None => {
-            default_run_path(Path::new(DEFAULT_RUNS_ROOT), &args.output.name, now_ms).map_err(record_error)?
-        }
-    };
-    RunFolder::create(path).map_err(record_error)
-}
-
-/// Asks every node whether it is there, before the clock starts.
-async fn greet(client: &Client, allow_unreachable: bool) -> Result<(), CommandError> {
-    let answers = client.presence_of_all(GREETING_TIMEOUT).await;
-    let some_answer = answers.iter().any(Result::is_ok);
-    for ((endpoint, _), answer) in client.endpoints().iter().zip(&answers) {
-        let Err(status) = answer else { continue };
-        let reason = crate::outcome::describe(status);
-        if !(allow_unreachable && some_answer) {
-            let otherwise = if some_answer {
-                ", or pass --allow-unreachable to begin without it"
-            } else {
-                ""
-            };
-            return Err(CommandError::environment(format!(
-                "endpoint {endpoint} does not answer ({reason}); start the node or correct --endpoints{otherwise}"
-            )));
-        }
-        let _ = writeln!(
-            io::stderr(),
-            "warning: endpoint {endpoint} does not answer ({reason}); beginning without it"
-        );
+    outcome.load.thresholds = thresholds(args, &folder, &outcome, warmup)?;
+    folder.write_load(&outcome.load).map_err(record_error)?;
+    let resources = sampler.map(|sampler| judge_resources(sampler, &outcome, &manifest, warmup));
+    if let Some(resources) = &resources {
+        folder.write_resources(resources).map_err(record_error)?;
     }
-    Ok(())
-}
-
-fn manifest(
-    args: &RunArgs,
-    config: &LoadConfig,
-    client: &Client,
-    folder: &RunFolder,
-    now_ms: u64,
-) -> Manifest {
-    let executable = std::env::current_exe();
-    Manifest {
-        schema: SCHEMA_VERSION,
-        kind: RunKind::Load,
-        name: args.output.name.clone(),
-        about: String::new(),
-        started_at: rfc3339(now_ms),
-        duration: 0,
-        seed: config.seed,
-        command: command_to_repeat(std::env::args().skip(1), config.seed),
-        tool_version: env!("CARGO_PKG_VERSION").into(),
-        commit: git_commit(Path::new(".")),
-        binary_sha256: executable.and_then(|path| binary_sha256(&path)).ok(),
-        machine: Machine::probe(folder.path()),
-        nodes: nodes(client),
-        configuration: json!({
-            "load": config,
-            "endpoints": args.target.endpoints,
-            "connections": args.target.connections,
-            "route": format!("{:?}", args.target.route.0).to_lowercase(),
-            "dial_hints": args.target.dial_hints,
-            "history": !args.output.no_history,
-        }),
-        // Until the end is written, this is what an interrupted run looks like.
-        partial: true,
+    if args.output.stream {
+        stream(&ndjson::end(&outcome.load));
     }
-}
-
-fn nodes(client: &Client) -> Vec<NodeInfo> {
-    let endpoints = client.endpoints().into_iter();
-    endpoints
-        .map(|(endpoint, id)| NodeInfo {
-            id: id.map_or_else(|| endpoint.clone(), |id| id.to_string()),
-            endpoint,
-        })
-        .collect()
-}
-
-/// The arguments as given, with the seed that was drawn and without the folder, which is taken now.
-fn command_to_repeat(arguments: impl Iterator<Item = String>, seed: u64) -> Vec<String> {
-    let mut command = vec!["loadgen".to_owned()];
-    let mut skip_value = false;
-    let mut seeded = false;
-    for argument in arguments {
-        if std::mem::take(&mut skip_value) {
-            continue;
-        }
-        let short = argument.starts_with("-o") && !argument.starts_with("--");
-        if argument == "--out" || argument == "-o" {
-            skip_value = true;
-        } else if !argument.starts_with("--out=") && !short {
-            seeded |= argument == "--seed" || argument.starts_with("--seed=");
-            command.push(argument);
-        }
-    }
-    if !seeded {
-        command.extend(["--seed".to_owned(), seed.to_string()]);
-    }
-    command
-}
-
-/// A history file that the writing thread fills and this one closes.
-#[derive(Clone)]
-struct SharedWriter(Arc<Mutex<Option<HistoryWriter>>>);
-
-impl SharedWriter {
-    fn new(writer: HistoryWriter) -> SharedWriter {
-        SharedWriter(Arc::new(Mutex::new(Some(writer))))
-    }
-
-    fn finish(self) -> Result<(), RecordError> {
-        let writer = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        writer.map_or(Ok(()), HistoryWriter::finish)
-    }
-}
-
-fn outputs(folder: &RunFolder, history: Option<&SharedWriter>) -> Result<Outputs, CommandError> {
-    let path = folder.file(LATENCY_FILE);
-    let log = File::create_new(&path)
-        .map_err(|error| CommandError::environment(format!("cannot create {}: {error}", path.display())))?;
-    let history = match history.cloned() {
-        None => HistoryTarget::Discard,
-        Some(SharedWriter(writer)) => HistoryTarget::Stream(Box::new(move |event| {
-            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            match writer.as_mut() {
-                Some(writer) => writer.append(event).map_err(io::Error::other),
-                None => Err(io::Error::other("the history was closed already")),
-            }
-        })),
-    };
-    Ok(Outputs {
-        history,
-        latency_log: Some(Box::new(BufWriter::new(log))),
+    Ok(Measured {
+        folder,
+        outcome,
+        resources,
     })
 }
 
-/// Resolves at the first interrupt; a second one ends the process there and then.
-fn stop_signal() -> Result<oneshot::Receiver<()>, CommandError> {
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(CommandError::environment)?;
-    let mut terminations = signal(SignalKind::terminate()).map_err(CommandError::environment)?;
-    let (tell, stop) = oneshot::channel();
-    tokio::spawn(async move {
-        let mut tell = Some(tell);
-        loop {
-            tokio::select! {
-                Some(()) = interrupts.recv() => {}
-                Some(()) = terminations.recv() => {}
-                else => return,
-            }
-            let Some(tell) = tell.take() else {
-                let _ = writeln!(io::stderr(), "interrupted again: the record stays incomplete");
-                std::process::exit(i32::from(INTERRUPTED));
-            };
-            let _ = writeln!(
-                io::stderr(),
-                "interrupted: waiting for what is in flight (again to quit at once)"
-            );
-            // Nobody listens any more if the run has just ended by itself.
-            let _ = tell.send(());
-        }
-    });
-    Ok(stop)
+/// Watches client and servers, unless that is not wanted or not possible: then the record lacks it.
+fn sampler(args: &RunArgs, session: &Session, clock: RunClock) -> Option<Sampler> {
+    if args.output.no_sampling {
+        return None;
+    }
+    Sampler::start(session.watched(), clock, args.output.sampling).ok()
+}
+
+fn judge_resources(
+    sampler: Sampler,
+    outcome: &LoadOutcome,
+    manifest: &Manifest,
+    warmup: Duration,
+) -> Resources {
+    let load = &outcome.load;
+    let mut resources = sampler.finish(load.counts.ok + outcome.warmup.ok);
+    let machine: &Machine = &manifest.machine;
+    resources.set_probe(machine);
+    let measured = Duration::from_nanos(outcome.ended - outcome.begins).saturating_sub(warmup);
+    let open_loop = load.lag.is_some();
+    let evidence = Evidence {
+        client_cores: Some(1),
+        lateness_limit: crate::verdict::LATENESS_LIMIT,
+        waited: open_loop.then_some(Waited {
+            planned: load.planned,
+            waited: outcome.queued,
+        }),
+        ..Evidence::of_load(load, measured)
+    };
+    resources.bottleneck = Some(bottleneck(&resources, &evidence));
+    resources
+}
+
+/// Holds the run against its thresholds.
+fn thresholds(
+    args: &RunArgs,
+    folder: &RunFolder,
+    outcome: &LoadOutcome,
+    warmup: Duration,
+) -> Result<Vec<ThresholdResult>, CommandError> {
+    let thresholds = &args.output.threshold;
+    if thresholds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let log =
+        IntervalLog::open(&folder.file(reports::record::LATENCY_FILE)).map_err(CommandError::environment)?;
+    let from = outcome.begins + nanos(warmup);
+    let evidence = threshold::evidence(&outcome.load, &log, from);
+    Ok(thresholds
+        .iter()
+        .map(|threshold| evaluate(threshold, &evidence))
+        .collect())
 }
 
 /// Page, summary, exit code.
-fn conclude(args: &RunArgs, folder: &RunFolder, outcome: &LoadOutcome) -> Result<u8, CommandError> {
+fn conclude(args: &RunArgs, measured: &Measured) -> Result<u8, CommandError> {
+    let Measured {
+        folder,
+        outcome,
+        resources,
+    } = measured;
     let run = Run::read(folder).map_err(record_error)?;
     let page: Option<PathBuf> = match args.output.no_report {
         true => None,
@@ -296,75 +240,71 @@ fn conclude(args: &RunArgs, folder: &RunFolder, outcome: &LoadOutcome) -> Result
         // A convenience: a file system without links is no reason to fail a finished run.
         let _ = folder.mark_latest();
     }
-    let text = if args.output.json {
-        format!(
-            "{:#}\n",
-            summary::json(&run, outcome, folder.path(), page.as_deref())
-        )
-    } else {
-        summary::text(&run, outcome, folder.path(), page.as_deref())
+    let found = summary::Found {
+        run: &run,
+        outcome,
+        resources: resources.as_ref(),
+        folder: folder.path(),
+        page: page.as_deref(),
     };
-    summary::print(&text)?;
-    Ok(exit_code(
-        outcome.stopped,
-        outcome.load.integrity_errors,
-        &outcome.load.verdict,
-        &args.output.fail_on,
-    ))
+    if args.output.json {
+        summary::print(&format!("{:#}\n", summary::json(&found)))?;
+    } else if !args.output.stream {
+        summary::print(&summary::text(&found))?;
+    }
+    let failed = |result: &ThresholdResult| result.verdict.counts_as_failure(args.output.strict);
+    let news = News {
+        integrity_errors: outcome.load.integrity_errors,
+        aborted: outcome.aborted.is_some(),
+        stopped: outcome.stopped,
+        verdict: &outcome.load.verdict,
+        threshold_failed: outcome.load.thresholds.iter().any(failed),
+    };
+    Ok(exit_code(&news, &args.output.fail_on))
 }
 
-fn exit_code(stopped: bool, integrity_errors: u64, verdict: &LoadVerdict, fail_on: &[FailOn]) -> u8 {
-    let named = match verdict {
+/// What decides the exit code.
+struct News<'a> {
+    integrity_errors: u64,
+    aborted: bool,
+    stopped: bool,
+    verdict: &'a LoadVerdict,
+    threshold_failed: bool,
+}
+
+fn exit_code(news: &News<'_>, fail_on: &[FailOn]) -> u8 {
+    let named = match news.verdict {
         LoadVerdict::Valid => None,
         LoadVerdict::GeneratorBound(_) => Some(FailOn::GeneratorBound),
         LoadVerdict::Noisy(_) => Some(FailOn::Noisy),
         LoadVerdict::Unsteady(_) => Some(FailOn::Unsteady),
         LoadVerdict::TooThin(_) => Some(FailOn::TooThin),
     };
-    if integrity_errors > 0 {
+    if news.integrity_errors > 0 {
         // Damage found is damage found, however short the look was.
         DAMAGED
-    } else if stopped {
+    } else if news.aborted {
+        ABORTED
+    } else if news.stopped {
         INTERRUPTED
     } else if named.is_some_and(|named| fail_on.contains(&named)) {
+        // Thresholds of a run that is not to be believed mean nothing.
         INVALID
+    } else if news.threshold_failed {
+        THRESHOLD
     } else {
         0
     }
 }
 
-fn record_error(error: RecordError) -> CommandError {
-    match error {
-        RecordError::NotEmpty { .. } => CommandError::usage(error),
-        _ => CommandError::environment(error),
-    }
-}
-
-fn load_error(error: LoadError) -> CommandError {
+pub(super) fn load_error(error: LoadError) -> CommandError {
     match error {
         LoadError::Workload(_)
         | LoadError::Zero { .. }
         | LoadError::SlowCatchUp(_)
         | LoadError::Unsupported { .. } => CommandError::usage(error),
-        LoadError::Preload(_) => CommandError::environment(error),
-        LoadError::Thread { .. } | LoadError::Output(_) | LoadError::OutputBehind => {
+        LoadError::Preload(_) | LoadError::Thread { .. } | LoadError::Output(_) | LoadError::OutputBehind => {
             CommandError::environment(error)
-        }
-    }
-}
-
-fn unix_time_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn base36(mut number: u64) -> String {
-    let mut digits = Vec::new();
-    loop {
-        digits.push(char::from_digit((number % 36) as u32, 36).unwrap_or('0'));
-        number /= 36;
-        if number == 0 {
-            return digits.iter().rev().collect();
         }
     }
 }
@@ -374,37 +314,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_repeating_command_has_a_seed_and_no_folder() {
-        let repeat =
-            |arguments: &[&str]| command_to_repeat(arguments.iter().map(|a| (*a).to_owned()), 7).join(" ");
-        assert_eq!(
-            repeat(&["run", "--out", "x", "--rate", "5"]),
-            "loadgen run --rate 5 --seed 7"
-        );
-        assert_eq!(
-            repeat(&["run", "-ox", "--out=y", "--seed", "3"]),
-            "loadgen run --seed 3"
-        );
-        assert_eq!(repeat(&["run", "-o", "x", "--seed=3"]), "loadgen run --seed=3");
-    }
-
-    #[test]
     fn the_worst_news_decides_the_exit_code() {
         let bound = LoadVerdict::GeneratorBound("late".into());
+        let thin = LoadVerdict::TooThin("few".into());
         let gate = [FailOn::GeneratorBound];
-        assert_eq!(exit_code(false, 0, &LoadVerdict::Valid, &gate), 0);
-        assert_eq!(exit_code(false, 0, &LoadVerdict::TooThin("few".into()), &gate), 0);
-        assert_eq!(exit_code(false, 0, &bound, &[]), 0);
-        assert_eq!(exit_code(false, 0, &bound, &gate), 98);
-        assert_eq!(exit_code(true, 0, &bound, &gate), 130);
-        assert_eq!(exit_code(true, 1, &bound, &gate), 1);
-    }
-
-    #[test]
-    fn base36_is_short_and_unique() {
-        assert_eq!(
-            (base36(0).as_str(), base36(35).as_str(), base36(36).as_str()),
-            ("0", "z", "10")
-        );
+        let code = |integrity_errors, aborted, stopped, verdict, threshold_failed, fail_on: &[FailOn]| {
+            let news = News {
+                integrity_errors,
+                aborted,
+                stopped,
+                verdict,
+                threshold_failed,
+            };
+            exit_code(&news, fail_on)
+        };
+        assert_eq!(code(0, false, false, &LoadVerdict::Valid, false, &gate), 0);
+        assert_eq!(code(0, false, false, &thin, false, &gate), 0);
+        assert_eq!(code(0, false, false, &thin, false, &[FailOn::TooThin]), 98);
+        assert_eq!(code(0, false, false, &bound, false, &[]), 0);
+        assert_eq!(code(0, false, false, &bound, true, &gate), 98);
+        assert_eq!(code(0, false, false, &LoadVerdict::Valid, true, &gate), 99);
+        assert_eq!(code(0, false, true, &bound, true, &gate), 130);
+        assert_eq!(code(0, true, true, &bound, true, &gate), 97);
+        assert_eq!(code(1, true, true, &bound, true, &gate), 1);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::interrupt::until_interrupted;
 use super::probing::{ProbeArgs, block_on, objective, probe_line, prober_error, share};
 use super::{CommandError, INVALID, summary, units};
 use crate::schedule::Rate;
@@ -76,8 +77,10 @@ pub(super) fn run(args: &SearchArgs) -> Result<u8, CommandError> {
     config.check().map_err(CommandError::usage)?;
     let (result, seed) = block_on(async {
         let mut probing = args.probes.prober().await?;
-        let result = search(&mut probing.prober, &config, args.probes.watch()).await;
-        Ok((result.map_err(prober_error)?, probing.seed))
+        let searched = search(&mut probing.prober, &config, args.probes.watch());
+        let result = until_interrupted(searched).await;
+        probing.session.close().await?;
+        Ok((result?.map_err(prober_error)?, probing.seed))
     })?;
     let objectives: Vec<String> = args.slo.iter().map(ToString::to_string).collect();
     let text = match args.probes.json {

@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use reports::record::{Load, Nanos, Percentiles, Run};
+use reports::record::{
+    Bottleneck, EndpointLoad, Lag, Load, Nanos, Percentiles, ProcessRole, Resources, Run, ThresholdResult,
+    ThresholdVerdict,
+};
 use serde_json::{Value, json};
 
 use super::CommandError;
@@ -12,26 +15,32 @@ use crate::run::LoadOutcome;
 /// Error texts shown for an operation.
 const ERRORS_MAX: usize = 5;
 
-pub(super) fn text(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option<&Path>) -> String {
+/// What there is to tell.
+pub(super) struct Found<'a> {
+    pub(super) run: &'a Run,
+    pub(super) outcome: &'a LoadOutcome,
+    pub(super) resources: Option<&'a Resources>,
+    pub(super) folder: &'a Path,
+    pub(super) page: Option<&'a Path>,
+}
+
+pub(super) fn text(found: &Found<'_>) -> String {
+    let Found { run, outcome, .. } = found;
     let load = &outcome.load;
     let mut lines = vec![reports::summary(run).trim_end().to_owned()];
     lines.extend(scheduled(load));
+    lines.extend(load.lag.as_ref().map(lag));
     lines.push(generator(outcome));
-    for (function, operation) in &load.operations {
-        let mut errors: Vec<_> = operation.errors.iter().collect();
-        errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let name = function.as_str();
-        lines.extend(
-            errors
-                .iter()
-                .take(ERRORS_MAX)
-                .map(|(text, count)| format!("  {count} {name}: {text}")),
-        );
-        if errors.len() > ERRORS_MAX {
-            let rest: u64 = errors[ERRORS_MAX..].iter().map(|(_, count)| **count).sum();
-            lines.push(format!("  {rest} {name}: other errors, see load.json"));
-        }
-    }
+    lines.extend(found.resources.map(cost));
+    lines.extend(
+        found
+            .resources
+            .and_then(|resources| resources.bottleneck.as_ref())
+            .map(limit),
+    );
+    lines.extend(endpoints(load));
+    lines.extend(outage(load));
+    lines.extend(errors(load));
     if load.integrity_errors > 0 {
         lines.push(format!(
             "  DAMAGED: {} values came back that nobody can have written under their key; see history.jsonl",
@@ -44,9 +53,119 @@ pub(super) fn text(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option
             outcome.warmup.total()
         ));
     }
-    lines.push(format!("  record: {}", folder.display()));
-    lines.extend(page.map(|page| format!("  page:   {}", page.display())));
+    lines.extend(
+        outcome
+            .aborted
+            .as_ref()
+            .map(|why| format!("  ended early: {why}")),
+    );
+    lines.extend(load.thresholds.iter().map(threshold));
+    lines.push(format!("  record: {}", found.folder.display()));
+    lines.extend(found.page.map(|page| format!("  page:   {}", page.display())));
     lines.join("\n") + "\n"
+}
+
+fn threshold(result: &ThresholdResult) -> String {
+    let word = match result.verdict {
+        ThresholdVerdict::Pass => "pass",
+        ThresholdVerdict::Inconclusive => "INCONCLUSIVE",
+        ThresholdVerdict::Fail => "FAIL",
+    };
+    format!("  threshold {}: {word}: {}", result.expression, result.reason)
+}
+
+fn lag(lag: &Lag) -> String {
+    format!(
+        "  started late by p50 {}, p99 {} (noticed late by p50 {}, p99 {}; then waited for room p99 {})",
+        or_few(lag.total.p50),
+        or_few(lag.total.p99),
+        or_few(lag.pacer.p50),
+        or_few(lag.pacer.p99),
+        or_few(lag.queue.p99)
+    )
+}
+
+/// CPU time for each operation, on both sides.
+fn cost(resources: &Resources) -> String {
+    let side = |role| match resources.cpu_us_per_ok(role) {
+        Some(cost) => format!("{cost:.1} µs"),
+        None => "n/a".into(),
+    };
+    format!(
+        "  CPU time per ok operation: generator {}, servers together {}",
+        side(ProcessRole::Client),
+        side(ProcessRole::Server)
+    )
+}
+
+fn limit(bottleneck: &Bottleneck) -> String {
+    format!("  limited by {}", bottleneck.sentence)
+}
+
+/// Where requests went, if that is worth a line.
+fn endpoints(load: &Load) -> Option<String> {
+    let parts: Vec<String> = load
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.attempts > 0)
+        .map(|endpoint| {
+            let name = endpoint.node.as_ref().unwrap_or(&endpoint.endpoint);
+            let Lines {
+                attempts,
+                ok,
+                redirects,
+                retries,
+            } = Lines::of(endpoint);
+            format!("{name} {attempts} ({ok} ok, {redirects} redirected to it, {retries} retries)")
+        })
+        .collect();
+    (load.redirects + load.retries > 0 || parts.len() > 1)
+        .then(|| format!("  requests: {}", parts.join(", ")))
+}
+
+/// The numbers of an endpoint that are shown.
+struct Lines {
+    attempts: u64,
+    ok: u64,
+    redirects: u64,
+    retries: u64,
+}
+
+impl Lines {
+    fn of(endpoint: &EndpointLoad) -> Lines {
+        Lines {
+            attempts: endpoint.attempts,
+            ok: endpoint.ok,
+            redirects: endpoint.redirects,
+            retries: endpoint.retries,
+        }
+    }
+}
+
+/// How much of the longest gap was the generator's own waiting.
+fn outage(load: &Load) -> Option<String> {
+    let (length, _) = load.longest_write_gap?;
+    let own = load.own_backoff_in_gap.filter(|own| *own > 0)?;
+    Some(format!(
+        "  of the longest write gap ({}), the generator's own pauses between attempts were {}",
+        human(length),
+        human(own)
+    ))
+}
+
+fn errors(load: &Load) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, operation) in &load.operations {
+        let mut errors: Vec<_> = operation.errors.iter().collect();
+        errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let shown = errors.iter().take(ERRORS_MAX);
+        lines.extend(shown.map(|(text, count)| format!("  {count} {name}: {text}")));
+        if errors.len() > ERRORS_MAX {
+            let rest: u64 = errors[ERRORS_MAX..].iter().map(|(_, count)| **count).sum();
+            lines.push(format!("  {rest} {name}: other errors, see load.json"));
+        }
+    }
+    lines
 }
 
 /// The 99th percentile of everything that was planned, which failures cannot improve.
@@ -70,13 +189,6 @@ fn scheduled(load: &Load) -> Option<String> {
 fn generator(outcome: &LoadOutcome) -> String {
     let load = &outcome.load;
     let mut text = String::from("  generator:");
-    if let Some(lateness) = &outcome.lateness {
-        text += &format!(
-            " arrivals noticed late by p50 {}, p99 {};",
-            or_few(lateness.p50),
-            or_few(lateness.p99)
-        );
-    }
     if let Some(cpu) = load.client_cpu {
         let wall = outcome.ended.saturating_sub(outcome.begins).max(1);
         text += &format!(" {:.0} % of a core;", cpu as f64 / wall as f64 * 100.0);
@@ -113,10 +225,11 @@ pub(super) fn human(nanos: Nanos) -> String {
     format!("{value:.decimals$} {name}")
 }
 
-pub(super) fn json(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option<&Path>) -> Value {
-    let mut document = reports::summary_json(run);
-    document["folder"] = json!(folder);
-    document["page"] = json!(page);
+pub(super) fn json(found: &Found<'_>) -> Value {
+    let outcome = found.outcome;
+    let mut document = reports::summary_json(found.run);
+    document["folder"] = json!(found.folder);
+    document["page"] = json!(found.page);
     document["generator"] = json!({
         "lateness": outcome.lateness.as_ref().map(percentiles),
         "latency": percentiles(&outcome.latency),
@@ -126,6 +239,16 @@ pub(super) fn json(run: &Run, outcome: &LoadOutcome, folder: &Path, page: Option
         "retries": outcome.load.retries,
         "warmup": outcome.warmup,
     });
+    document["aborted"] = json!(outcome.aborted);
+    document["thresholds"] = json!(outcome.load.thresholds);
+    document["outcomes"] = json!(outcome.load.total.as_ref().map(|total| &total.outcomes));
+    document["endpoints"] = json!(outcome.load.endpoints);
+    document["terms"] = json!(outcome.load.terms);
+    document["cpu_us_per_ok"] = json!({
+        "generator": found.resources.and_then(|of| of.cpu_us_per_ok(ProcessRole::Client)),
+        "servers": found.resources.and_then(|of| of.cpu_us_per_ok(ProcessRole::Server)),
+    });
+    document["bottleneck"] = json!(found.resources.and_then(|of| of.bottleneck.as_ref()));
     document
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::interrupt::until_interrupted;
 use super::probing::{ProbeArgs, block_on, nanos, objective, prober_error, verdict_word};
 use super::{CommandError, summary, units};
 use crate::search::{RATES_MAX, Sweep, geometric, order, sweep};
@@ -42,15 +43,16 @@ pub(super) fn run(args: &SweepArgs) -> Result<u8, CommandError> {
     let (result, seed) = block_on(async {
         let mut probing = args.probes.prober().await?;
         let order = order(&args.rates.0, args.repetitions as usize, probing.seed);
-        let result = sweep(
+        let swept = sweep(
             &mut probing.prober,
             &order,
             args.duration,
             &limits,
             args.probes.watch(),
-        )
-        .await;
-        Ok((result.map_err(prober_error)?, probing.seed))
+        );
+        let result = until_interrupted(swept).await;
+        probing.session.close().await?;
+        Ok((result?.map_err(prober_error)?, probing.seed))
     })?;
     let text = match args.probes.json {
         true => format!("{:#}\n", json!({"seed": seed, "sweep": result})),

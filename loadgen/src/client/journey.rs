@@ -11,10 +11,11 @@ use super::endpoint::{Endpoint, Reason};
 use super::{AttemptError, Call, Shared};
 use crate::outcome::{Answer, Disposition, Failure, OperationResult, Outcome};
 
-/// Where to go after a refusal.
+/// Where to go after an attempt.
 enum Next {
     Now(usize),
     AfterPause(usize),
+    Nowhere(Ended),
 }
 
 /// One operation on its way.
@@ -80,13 +81,12 @@ impl<'a> Journey<'a> {
     pub(super) async fn resume(mut self, attempted: Attempted) -> OperationResult {
         let endpoint = self.shared.endpoint(attempted.stop);
         self.attempts = 1;
-        let next = match self.judge(&endpoint, attempted) {
-            Ok(next) => next,
-            Err(outcome) => return self.end(outcome),
-        };
-        match self.step(next).await {
-            Some(stop) => self.travel_from(stop).await,
-            None => self.nobody_took_it(),
+        match self.judge(&endpoint, attempted) {
+            Next::Nowhere(ended) => self.end(ended),
+            next => match self.step(next).await {
+                Some(stop) => self.travel_from(stop).await,
+                None => self.nobody_took_it(),
+            },
         }
     }
 
@@ -100,8 +100,8 @@ impl<'a> Journey<'a> {
                 self.count_attempt(&endpoint);
                 let attempted = attempt(self.shared, stop, &endpoint, self.call, self.deadline).await;
                 match self.judge(&endpoint, attempted) {
-                    Ok(next) => next,
-                    Err(ended) => return self.end(ended),
+                    Next::Nowhere(ended) => return self.end(ended),
+                    next => next,
                 }
             } else {
                 let refusal = format!("{} does not answer", endpoint.address);
@@ -126,11 +126,12 @@ impl<'a> Journey<'a> {
         match next {
             Next::Now(stop) => Some(stop),
             Next::AfterPause(stop) => self.pause().await.then_some(stop),
+            Next::Nowhere(_) => None,
         }
     }
 
     /// What to do after an attempt: go on, or end.
-    fn judge(&mut self, endpoint: &Endpoint, attempted: Attempted) -> Result<Next, Ended> {
+    fn judge(&mut self, endpoint: &Endpoint, attempted: Attempted) -> Next {
         let Attempted {
             stop,
             began,
@@ -139,7 +140,7 @@ impl<'a> Journey<'a> {
         } = attempted;
         let error = match result {
             Ok((answer, term)) => {
-                return Err(Ended {
+                return Next::Nowhere(Ended {
                     outcome: Outcome::Ok(answer),
                     node: endpoint.node_id(),
                     term,
@@ -158,19 +159,17 @@ impl<'a> Journey<'a> {
         match disposition {
             Disposition::Redirect => {
                 endpoint.count_redirected_away();
-                Ok(self.follow_hint(stop, &error))
+                self.follow_hint(stop, &error)
             }
-            Disposition::Elsewhere | Disposition::NotSent => {
-                Ok(Next::AfterPause(self.shared.turn_away(stop)))
-            }
-            Disposition::Again => Ok(Next::AfterPause(stop)),
+            Disposition::Elsewhere | Disposition::NotSent => Next::AfterPause(self.shared.turn_away(stop)),
+            Disposition::Again => Next::AfterPause(stop),
             Disposition::Rejected => {
                 let failure = Failure::new(OutcomeKind::Rejected, error.to_string()).at(&endpoint.address);
-                Err(Ended::without_answer(Outcome::Failed(failure), at))
+                Next::Nowhere(Ended::without_answer(Outcome::Failed(failure), at))
             }
             Disposition::Ambiguous(kind) => {
                 self.shared.turn_away(stop);
-                Err(Ended::without_answer(self.ambiguous(kind, endpoint, &error), at))
+                Next::Nowhere(Ended::without_answer(self.ambiguous(kind, endpoint, &error), at))
             }
         }
     }

@@ -76,6 +76,8 @@ pub(super) struct Driver {
     pub(super) open_over_time: Vec<(f64, f64)>,
     pub(super) endpoints_before: Vec<EndpointLoad>,
     reported: (Instant, u64),
+    /// Slices that have been reported.
+    reported_slices: usize,
 }
 
 impl Driver {
@@ -118,6 +120,7 @@ impl Driver {
             open_over_time: Vec::new(),
             endpoints_before: client.endpoint_loads(),
             reported: (origin, 0),
+            reported_slices: 0,
             client,
             workload,
             history: Arc::new(HistoryLog::new(clock, keep_history)),
@@ -404,6 +407,9 @@ impl Driver {
         let (then, ok_then) = std::mem::replace(&mut self.reported, (now, counts.ok));
         let seconds = now.saturating_duration_since(then).as_secs_f64().max(1e-9);
         let begins = self.clock.instant_of(self.begins);
+        let closed = self.recorder.closed_so_far();
+        let closed = closed.get(self.reported_slices..).unwrap_or_default().to_vec();
+        self.reported_slices += closed.len();
         Progress {
             elapsed: now.saturating_duration_since(begins),
             total: self.config.warmup + self.config.duration,
@@ -413,6 +419,7 @@ impl Driver {
             queued: self.source.backlog(),
             ok_per_second: (counts.ok - ok_then) as f64 / seconds,
             interval: self.recorder.closed_so_far().last().cloned(),
+            closed,
         }
     }
 }

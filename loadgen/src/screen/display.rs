@@ -160,6 +160,7 @@ mod tests {
             queued: 20,
             ok_per_second: 5.6,
             interval: None,
+            closed: Vec::new(),
         }
     }
 

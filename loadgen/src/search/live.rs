@@ -77,6 +77,7 @@ impl Prober for LoadProber {
         let outputs = Outputs {
             history: HistoryTarget::Discard,
             latency_log: Some(Box::new(log.clone())),
+            intervals: None,
         };
         let mut backlog = Vec::new();
         let warmup = config.warmup;

@@ -31,6 +31,7 @@ mod expression;
 mod measurements;
 mod parse;
 mod quantity;
+mod recorded;
 
 #[cfg(test)]
 mod tests;
@@ -43,3 +44,4 @@ pub use expression::{
 };
 pub use measurements::{Measurements, Series, Slice};
 pub use quantity::quantity;
+pub use recorded::evidence;

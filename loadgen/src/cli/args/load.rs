@@ -22,8 +22,9 @@ pub(in super::super) enum OverflowArg {
 #[command(next_help_heading = "Load")]
 pub(in super::super) struct LoadArgs {
     /// How long operations are started.
-    #[arg(short, long, value_parser = units::duration, default_value = "30s", value_name = "DURATION")]
-    pub(in super::super) duration: Duration,
+    /// [default: 30s, or as long as the stages or the file of the plan]
+    #[arg(short, long, value_parser = units::duration, value_name = "DURATION")]
+    duration: Option<Duration>,
     /// How long operations are started before that, to be left out of the numbers.
     #[arg(long, value_parser = units::duration, default_value = "0s", value_name = "DURATION")]
     pub(in super::super) warmup: Duration,
@@ -51,7 +52,18 @@ pub(in super::super) struct LoadArgs {
     pub(in super::super) interval: Duration,
 }
 
+/// How long a run is that does not say so.
+const DURATION_DEFAULT: Duration = Duration::from_secs(30);
+
 impl LoadArgs {
+    /// For a plan that is this long, if it says so itself.
+    pub(in super::super) fn duration(&self, plan: Option<Duration>) -> Duration {
+        let warmup = self.warmup;
+        self.duration
+            .or(plan.map(|plan| plan.saturating_sub(warmup)))
+            .unwrap_or(DURATION_DEFAULT)
+    }
+
     pub(in super::super) fn in_flight(&self) -> Result<usize, String> {
         limited(self.max_in_flight, "operations in flight")
     }

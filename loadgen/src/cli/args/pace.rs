@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::super::units;
-use crate::schedule::{Arrivals, Rate};
+use super::super::with_causes;
+use crate::schedule::{Arrivals, Rate, Spacing, Stages, parse_arrival, parse_stages};
 
 /// Said to whoever chose neither loop.
 const CHOOSE_A_LOOP: &str = "\
@@ -23,15 +24,15 @@ pub(in super::super) struct PaceArgs {
     #[arg(short, long, value_parser = units::rate, value_name = "RATE", visible_alias = "rps", alias = "qps")]
     #[arg(conflicts_with = "closed")]
     pub(in super::super) rate: Option<Rate>,
-    /// How the arrivals of an open loop are spaced: `poisson` (exponential gaps, like independent users) or `constant`
-    /// (equal gaps).
-    #[arg(
-        long,
-        default_value = "poisson",
-        conflicts_with = "closed",
-        value_name = "SPACING"
-    )]
-    pub(in super::super) arrival: String,
+    /// Open loop whose rate changes: `10s@1k` is ten seconds at 1000 a second, `10s@1k..5k` a ramp between two rates,
+    /// `10s->8k` a ramp from the rate before it; separated by commas.
+    #[arg(long, value_parser = stages, value_name = "STAGES", conflicts_with_all = ["closed", "rate"])]
+    pub(in super::super) stages: Option<Stages>,
+    /// How arrivals are spaced: `poisson` (exponential gaps, like independent users) or `constant` (equal gaps). Or a plan
+    /// of its own, without a rate: `burst:100@1s` (so many at once, every so often) or `replay:FILE` (a time in nanoseconds
+    /// a line) [default: poisson]
+    #[arg(long, conflicts_with = "closed", value_name = "ARRIVAL")]
+    pub(in super::super) arrival: Option<String>,
     /// Closed loop: each client starts its next operation when the previous one ended.
     #[arg(long)]
     pub(in super::super) closed: bool,
@@ -43,20 +44,34 @@ pub(in super::super) struct PaceArgs {
 
 impl PaceArgs {
     pub(in super::super) fn arrivals(&self) -> Result<Arrivals, String> {
-        match (self.rate, self.closed) {
-            (Some(rate), _) => match self.arrival.as_str() {
-                "constant" => Ok(Arrivals::Constant { rate }),
-                "poisson" => Ok(Arrivals::Poisson { rate }),
-                other => Err(format!(
-                    "`{other}` is no spacing of arrivals: use poisson or constant"
-                )),
-            },
-            (None, true) => Ok(Arrivals::Closed {
+        if let Some(stages) = &self.stages {
+            let spacing = match self.arrival.as_deref() {
+                None | Some("poisson") => Spacing::Poisson,
+                Some("constant") => Spacing::Constant,
+                Some(other) => {
+                    return Err(format!(
+                        "`{other}` is no spacing of stages: use poisson or constant"
+                    ));
+                }
+            };
+            let stages = stages.clone();
+            return Ok(Arrivals::Stages { stages, spacing });
+        }
+        match (self.rate, self.closed, &self.arrival) {
+            (None, true, _) => Ok(Arrivals::Closed {
                 clients: limited(self.clients, "clients")?,
             }),
-            (None, false) => Err(CHOOSE_A_LOOP.into()),
+            (None, false, None) => Err(CHOOSE_A_LOOP.into()),
+            (rate, _, arrival) => {
+                let arrival = arrival.as_deref().unwrap_or("poisson");
+                parse_arrival(arrival, rate).map_err(|error| with_causes(&error))
+            }
         }
     }
+}
+
+fn stages(text: &str) -> Result<Stages, String> {
+    parse_stages(text).map_err(|error| with_causes(&error))
 }
 
 /// A number of operations in flight that fits into memory.

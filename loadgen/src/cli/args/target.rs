@@ -1,11 +1,13 @@
 //! Which store, and how its nodes are talked to.
 
+use std::fmt;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::super::units;
 use crate::client::{ClientOptions, Route};
+use crate::target::{Endpoints, InvalidEndpoints};
 
 /// Where an operation is tried first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +16,20 @@ pub(in super::super) struct RouteArg(pub(in super::super) Route);
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(in super::super) struct TargetArgs {
-    /// The nodes, as host:port, separated by commas.
-    #[arg(long, required = true, value_delimiter = ',', value_name = "HOST:PORT,…")]
-    pub(in super::super) endpoints: Vec<String>,
+    /// The nodes of a cluster of the reference store, as host:port, separated by commas.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "HOST:PORT,…",
+        conflicts_with = "target"
+    )]
+    #[arg(required_unless_present = "target")]
+    endpoints: Vec<String>,
+    /// What to measure, as a URL: raft://HOST:PORT,…, etcd://HOST:PORT,…, echo://HOST:PORT (a bare gRPC echo), null://
+    /// (nothing, inside this process). Without nodes, as in etcd://, a fresh cluster of it is started on this machine and
+    /// stopped at the end.
+    #[arg(long, value_name = "URL")]
+    target: Option<Endpoints>,
     /// Connections to each node.
     #[arg(short = 'C', long, value_parser = units::count, default_value = "2", value_name = "N")]
     pub(in super::super) connections: u64,
@@ -48,7 +61,25 @@ pub(in super::super) struct Delays {
     max: Duration,
 }
 
+impl fmt::Display for RouteArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Route::Leader => f.write_str("leader"),
+            Route::RoundRobin => f.write_str("round-robin"),
+            Route::Endpoint(number) => write!(f, "endpoint={number}"),
+        }
+    }
+}
+
 impl TargetArgs {
+    /// Which store, and where.
+    pub(in super::super) fn endpoints(&self) -> Result<Endpoints, InvalidEndpoints> {
+        match &self.target {
+            Some(target) => Ok(target.clone()),
+            None => self.endpoints.join(",").parse(),
+        }
+    }
+
     /// For a client whose operations have this time limit.
     pub(in super::super) fn client_options(&self, timeout: Duration) -> ClientOptions {
         ClientOptions {

@@ -86,6 +86,7 @@ mod tests {
             queued: 17,
             ok_per_second: 28.5,
             interval: None,
+            closed: Vec::new(),
         };
         let text = render_progress(&progress, &Labels::default());
         for line in [

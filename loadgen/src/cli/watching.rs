@@ -1,0 +1,159 @@
+//! Looks at a run while it goes on: thresholds that may end it, and a page for Prometheus.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::CommandError;
+use super::args::RunArgs;
+use crate::export::hlog::{Entry, IntervalLog};
+use crate::export::prometheus::{Labels, listen_address, render_progress, serve};
+use crate::run::{LoadConfig, Progress};
+use crate::scribe::{IntervalHistograms, IntervalSink};
+use crate::threshold::{self, Threshold, aborting};
+
+/// Whoever looks.
+pub(super) struct Watching {
+    shared: Arc<Shared>,
+    aborting: Vec<Threshold>,
+    warmup: std::time::Duration,
+    page: Option<(Arc<Mutex<String>>, Labels, JoinHandle<()>)>,
+}
+
+struct Shared {
+    /// The slices so far, for thresholds that may end the run.
+    log: Mutex<IntervalLog>,
+    intervals: Mutex<Vec<reports::record::Interval>>,
+    reason: Mutex<Option<String>>,
+    stop: Notify,
+}
+
+impl Watching {
+    /// Begins to look. The page is served from now on.
+    pub(super) async fn start(args: &RunArgs, config: &LoadConfig) -> Result<Watching, CommandError> {
+        let thresholds = args.output.threshold.iter();
+        let page = match &args.output.prometheus {
+            None => None,
+            Some(place) => Some(serve_page(place, &args.output.name).await?),
+        };
+        Ok(Watching {
+            shared: Arc::new(Shared {
+                log: Mutex::new(IntervalLog::empty(SystemTime::UNIX_EPOCH)),
+                intervals: Mutex::default(),
+                reason: Mutex::default(),
+                stop: Notify::new(),
+            }),
+            aborting: thresholds.filter(|one| one.abort.is_some()).cloned().collect(),
+            warmup: config.warmup,
+            page,
+        })
+    }
+
+    /// Takes the histograms of slices, if anybody wants them.
+    pub(super) fn sink(&self) -> Option<IntervalSink> {
+        if self.aborting.is_empty() {
+            return None;
+        }
+        let shared = Arc::clone(&self.shared);
+        Some(Box::new(move |interval| shared.keep(interval)))
+    }
+
+    /// The run stands so.
+    pub(super) fn note(&self, progress: &Progress) {
+        if let Some((page, labels, _)) = &self.page {
+            *lock(page) = render_progress(progress, labels);
+        }
+        if self.aborting.is_empty() || progress.closed.is_empty() {
+            return;
+        }
+        let mut intervals = lock(&self.shared.intervals);
+        intervals.extend(progress.closed.iter().cloned());
+        let load = reports::record::Load {
+            planned: progress.planned,
+            counts: progress.counts,
+            intervals: intervals.clone(),
+            ..reports::record::Load::default()
+        };
+        drop(intervals);
+        let from = load.intervals.first().map_or(0, |first| first.start);
+        let evidence = threshold::evidence(&load, &lock(&self.shared.log), from);
+        let elapsed = progress.elapsed.saturating_sub(self.warmup);
+        if let Some(broken) = aborting(&self.aborting, &evidence, elapsed) {
+            let mut reason = lock(&self.shared.reason);
+            if reason.is_none() {
+                *reason = Some(format!(
+                    "{} is broken for certain: {}",
+                    broken.expression, broken.reason
+                ));
+                self.shared.stop.notify_one();
+            }
+        }
+    }
+
+    /// Resolves when the user or a threshold wants the run to end.
+    pub(super) fn stopped(&self, stop: oneshot::Receiver<()>) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let user = async {
+                // If the task that listens is gone, so are the signals: go on to the end.
+                if stop.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = user => {}
+                () = shared.stop.notified() => {}
+            }
+        }
+    }
+
+    /// Why a threshold ended the run, if one did.
+    pub(super) fn reason(&self) -> Option<String> {
+        lock(&self.shared.reason).clone()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some((_, _, server)) = &self.page {
+            server.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn keep(&self, interval: &IntervalHistograms) {
+        let whole = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
+        let (start, length) = (whole(interval.start), whole(interval.length));
+        let mut log = lock(&self.log);
+        for (tag, histogram) in &interval.tagged {
+            log.entries
+                .push(Entry::new(Some(&tag.to_string()), start, length, histogram));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve_page(
+    place: &str,
+    name: &str,
+) -> Result<(Arc<Mutex<String>>, Labels, JoinHandle<()>), CommandError> {
+    let address = listen_address(place).map_err(CommandError::usage)?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        CommandError::environment(format!("cannot listen on {address} for Prometheus: {error}"))
+    })?;
+    let labels = Labels::new([("run", name)]).map_err(CommandError::usage)?;
+    let page = Arc::new(Mutex::new(String::new()));
+    let shown = Arc::clone(&page);
+    let server = tokio::spawn(async move {
+        // Without the listener there is no page; the run does not depend on it.
+        let _ = serve(listener, move || lock(&shown).clone()).await;
+    });
+    Ok((page, labels, server))
+}

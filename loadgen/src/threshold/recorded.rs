@@ -1,0 +1,219 @@
+//! A run's record as evidence: its numbers, and its interval log.
+//!
+//! Promises that the histograms are those of the log, slice by slice, so that a phase is judged by what was planned in it; a
+//! slice that lies across the border of two phases belongs to the one in which it begins. Numbers that the record does not
+//! tell apart are missing, not guessed: counts of single operations within a phase, and latencies by endpoint.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use reports::record::{Interval, Load, Measure, Nanos, Operation, OutcomeKind};
+
+use super::evidence::Stretch;
+use super::expression::Metric;
+use super::measurements::{Measurements, Series, Slice};
+use crate::export::hlog::IntervalLog;
+use crate::percentiles::growing;
+
+/// What a run's `load.json` and `latency.hlog` say of the time from `measured_from` on. Times of the log are those of the
+/// run's clock.
+pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measurements {
+    let end = load.phases.last().map(|phase| phase.end);
+    let end = end
+        .or(load.intervals.last().map(|slice| slice.end))
+        .unwrap_or(measured_from);
+    let measured = Stretch {
+        start: measured_from,
+        end: end.max(measured_from),
+    };
+    let mut evidence = Measurements::empty(measured);
+    evidence.slices = load.intervals.iter().map(slice_of).collect();
+    for entry in &log.entries {
+        let Some((operation, outcome, measure)) = entry.tag.as_deref().and_then(parts) else {
+            continue;
+        };
+        let histogram = entry.histogram();
+        enter(&mut evidence.whole, operation, outcome, measure, &histogram);
+        let start = u64::try_from(entry.start).unwrap_or(0);
+        let holds = |slice: &&mut Slice| (slice.stretch.start..slice.stretch.end).contains(&start);
+        if let Some(slice) = evidence.slices.iter_mut().find(holds) {
+            enter(slice, operation, outcome, measure, &histogram);
+        }
+    }
+    schedule(&mut evidence.whole, load.counts.total());
+    for (slice, interval) in evidence.slices.iter_mut().zip(&load.intervals) {
+        schedule(slice, interval.planned);
+    }
+    tallies(&mut evidence.whole, load);
+    let phases = load.phases.iter();
+    evidence.phases = phases
+        .map(|phase| {
+            (
+                phase.name.clone(),
+                Stretch {
+                    start: phase.start,
+                    end: phase.end,
+                },
+            )
+        })
+        .collect();
+    if load.longest_write_gap.is_some() {
+        evidence.outages = BTreeMap::from([(None, outages(load))]);
+    }
+    let confidence = load
+        .total
+        .as_ref()
+        .and_then(|total| total.service.as_ref()?.confidence.as_ref());
+    if let (Some(confidence), Some(total)) = (confidence, &load.total) {
+        let worth = confidence.effective_count / total.counts.ok.max(1) as f64;
+        let series = evidence.whole.latencies.keys();
+        evidence.independence = series.map(|series| (series.clone(), worth.min(1.0))).collect();
+    }
+    evidence
+}
+
+fn slice_of(interval: &Interval) -> Slice {
+    let mut slice = Slice::empty(Stretch {
+        start: interval.start,
+        end: interval.end,
+    });
+    let counts = interval.counts;
+    let ended = counts.total();
+    for (metric, count) in [
+        (Metric::Errors, ended - counts.ok),
+        (Metric::Throughput, ended - counts.unsent),
+        (Metric::Goodput, counts.ok),
+    ] {
+        slice.tallies.insert(Series::total(metric), (count, ended));
+    }
+    slice
+}
+
+fn parts(tag: &str) -> Option<(Operation, OutcomeKind, Measure)> {
+    let mut parts = tag.split('.');
+    let (operation, outcome, measure) = (parts.next()?, parts.next()?, parts.next()?);
+    let measures = [
+        Measure::Response,
+        Measure::Service,
+        Measure::Attempt,
+        Measure::Lag,
+    ];
+    Some((
+        Operation::ALL
+            .into_iter()
+            .find(|known| known.as_str() == operation)?,
+        OutcomeKind::ALL
+            .into_iter()
+            .find(|known| known.as_str() == outcome)?,
+        measures.into_iter().find(|known| known.as_str() == measure)?,
+    ))
+}
+
+/// Adds a histogram to every series that it belongs to.
+fn enter(
+    slice: &mut Slice,
+    operation: Operation,
+    outcome: OutcomeKind,
+    measure: Measure,
+    values: &Histogram<u64>,
+) {
+    let metric = match measure {
+        Measure::Response => Metric::Response,
+        Measure::Service => Metric::Service,
+        Measure::Attempt => Metric::Attempt,
+        Measure::Lag => Metric::Lag,
+    };
+    let mut add = |series: Series| {
+        let (into, _) = slice.latencies.entry(series).or_insert_with(|| (growing(), 0));
+        into.add(values)
+            .expect("a histogram that grows takes every value of another");
+    };
+    // Lag is told of everything that was sent; the others, where no outcome is asked for, of what was answered well.
+    if outcome.is_good() || measure == Measure::Lag {
+        add(Series::total(metric));
+        add(Series::of(metric, operation));
+    }
+    if measure != Measure::Lag {
+        for operation in [None, Some(operation)] {
+            let outcome = Some(outcome);
+            add(Series {
+                operation,
+                outcome,
+                ..Series::total(metric)
+            });
+        }
+    }
+}
+
+/// Response times among everything that was planned, where what was not answered well counts as infinite.
+fn schedule(slice: &mut Slice, planned: u64) {
+    if let Some((response, _)) = slice.latencies.get(&Series::total(Metric::Response)) {
+        let response = response.clone();
+        let infinite = planned.saturating_sub(response.len());
+        slice
+            .latencies
+            .insert(Series::total(Metric::Scheduled), (response, infinite));
+    }
+}
+
+fn tallies(whole: &mut Slice, load: &Load) {
+    let counts = load.counts;
+    let ended = counts.total();
+    for (metric, count) in [
+        (Metric::Errors, ended - counts.ok),
+        (Metric::Throughput, ended - counts.unsent),
+        (Metric::Goodput, counts.ok),
+        (Metric::Retries, load.retries),
+        (Metric::Redirects, load.redirects),
+    ] {
+        whole.tallies.insert(Series::total(metric), (count, ended));
+    }
+    for (operation, of_it) in &load.operations {
+        let ended = of_it.counts.total();
+        for (metric, count) in [
+            (Metric::Errors, ended - of_it.counts.ok),
+            (Metric::Throughput, ended - of_it.counts.unsent),
+            (Metric::Goodput, of_it.counts.ok),
+        ] {
+            whole
+                .tallies
+                .insert(Series::of(metric, *operation), (count, ended));
+        }
+        for (outcome, of_outcome) in &of_it.outcomes {
+            let series = Series {
+                outcome: Some(*outcome),
+                ..Series::of(Metric::Errors, *operation)
+            };
+            whole.tallies.insert(series, (of_outcome.count, ended));
+        }
+    }
+    for endpoint in &load.endpoints {
+        for (metric, count) in [
+            (Metric::Errors, endpoint.attempts - endpoint.ok),
+            (Metric::Throughput, endpoint.attempts),
+            (Metric::Goodput, endpoint.ok),
+            (Metric::Retries, endpoint.retries),
+            (Metric::Redirects, endpoint.redirects),
+        ] {
+            let endpoint_name = Some(endpoint.endpoint.clone());
+            let series = Series {
+                endpoint: endpoint_name,
+                ..Series::total(metric)
+            };
+            whole.tallies.insert(series, (count, endpoint.attempts));
+        }
+    }
+}
+
+/// All that are worth telling, and the longest one also if it is shorter.
+fn outages(load: &Load) -> Vec<Stretch> {
+    let stretch = |(start, length): (Nanos, Nanos)| Stretch {
+        start,
+        end: start + length,
+    };
+    let mut all: Vec<Stretch> = load.write_gaps.iter().copied().map(stretch).collect();
+    if let (true, Some((length, start))) = (all.is_empty(), load.longest_write_gap) {
+        all.push(stretch((start, length)));
+    }
+    all
+}
