@@ -14,13 +14,16 @@ use tokio::task::JoinSet;
 
 use crate::client::{Call, Client};
 use crate::history::{HistoryLog, Wording};
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Answer, Failure, Outcome};
 use crate::workload::Workload;
 
 /// Records written at the same time.
 const LANES: u64 = 64;
 /// Longest that one record may take, all tries together.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Keys that are named where many are wrong.
+const LISTED_MAX: usize = 20;
 
 /// Why the records are not there.
 #[derive(Debug, Error)]
@@ -72,6 +75,54 @@ pub(crate) async fn preload(
         progress(done);
     }
     Ok(process_ids.load(Ordering::Relaxed))
+}
+
+/// What reading all records back found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// As written.
+    pub(crate) intact: u64,
+    /// Not there, or not answered for.
+    pub(crate) missing: Vec<String>,
+    /// With another value.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Reads all records of the workload back. Lists of keys are cut off at [`LISTED_MAX`].
+pub(crate) async fn verify(client: &Client, workload: &Arc<Workload>) -> Verified {
+    let mut lanes = JoinSet::new();
+    let count = LANES.min(workload.key_count());
+    for lane in 0..count {
+        let (client, workload) = (client.clone(), Arc::clone(workload));
+        lanes.spawn(async move {
+            let mut found = Verified::default();
+            for number in (lane..workload.key_count()).step_by(count as usize) {
+                let mut expected = String::new();
+                workload.record_into(&mut expected, number);
+                let key = workload.key(number);
+                let result = client.get(&key, Instant::now() + RECORD_TIMEOUT).await;
+                match result.answer() {
+                    Some(Answer::Read {
+                        value: Some(value), ..
+                    }) if *value == expected => found.intact += 1,
+                    Some(Answer::Read { value: Some(_), .. }) => found.wrong.push(key.to_string()),
+                    _ => found.missing.push(key.to_string()),
+                }
+                found.missing.truncate(LISTED_MAX);
+                found.wrong.truncate(LISTED_MAX);
+            }
+            found
+        });
+    }
+    let mut all = Verified::default();
+    for found in lanes.join_all().await {
+        all.intact += found.intact;
+        all.missing.extend(found.missing);
+        all.wrong.extend(found.wrong);
+    }
+    all.missing.truncate(LISTED_MAX);
+    all.wrong.truncate(LISTED_MAX);
+    all
 }
 
 /// Writes one record until it is acknowledged. A try of unknown outcome is repeated under another process: the same value

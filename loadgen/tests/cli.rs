@@ -94,7 +94,7 @@ async fn wrong_usage_says_what_is_wrong_and_exits_with_2() {
     fails(
         &["run", "--endpoints", "nowhere", "--rate", "5"],
         2,
-        &["`nowhere` is not an endpoint", "host:port"],
+        &["`nowhere` names no target", "host:port"],
     )
     .await;
     fails(&[], 2, &["Usage"]).await;

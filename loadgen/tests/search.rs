@@ -139,7 +139,7 @@ async fn wrong_usage_says_what_is_wrong_and_where() {
             "search",
             vec!["--slo", "p99<20ms"],
             5,
-            vec!["1 of 1 endpoints do not answer"],
+            vec!["endpoint 127.0.0.1:1 does not answer"],
         ),
         ("sweep", vec![], 2, vec!["--rates"]),
         ("sweep", vec!["--rates", "8k..1k:3"], 2, vec!["lower rate first"]),

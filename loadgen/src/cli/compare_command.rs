@@ -9,7 +9,7 @@ use clap::Args;
 use reports::record::{Run, ThresholdUnit};
 use serde_json::json;
 
-use super::{CommandError, USAGE, recorded, summary};
+use super::{CommandError, USAGE, live_compare, recorded, summary};
 use crate::compare::{
     Comparison, ComparisonVerdict, Difference, Metric, MetricComparison, NOISE, Trial, compare, differences,
 };
@@ -46,6 +46,16 @@ pub(super) struct CompareArgs {
     /// The other runs.
     #[arg(long, value_delimiter = ',', value_name = "RUN,…", requires = "base")]
     new: Vec<PathBuf>,
+    /// A target to make trials of, twice: the base and the new one. Without nodes, as in raft:// or etcd://, each trial
+    /// starts a fresh cluster on this machine. The options of `loadgen run` follow after `--`.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["base_run", "base"])]
+    target: Vec<String>,
+    /// Trials of each target, made in turns.
+    #[arg(long, value_name = "N", default_value = "6", requires = "target")]
+    trials: usize,
+    /// Options of `loadgen run` for every trial, after `--`.
+    #[arg(last = true, value_name = "OPTIONS OF RUN", requires = "target")]
+    options: Vec<String>,
     /// Changes up to this are not worth a verdict, however sure.
     #[arg(long, value_parser = percent, default_value_t = Percent(NOISE), value_name = "PERCENT")]
     noise: Percent,
@@ -77,11 +87,17 @@ fn percent(text: &str) -> Result<Percent, String> {
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
-    let (base, new) = sides(args)?;
+    let live = !args.target.is_empty();
+    let (base, new) = match live {
+        true => live_compare::trials(&args.target, args.trials.clamp(1, RUNS_MAX), &args.options)?,
+        false => sides(args)?,
+    };
     let (base, new) = (read(&base)?, read(&new)?);
     refuse_repetitions(base.iter().chain(&new))?;
     let differences = all_differences(&base, &new);
-    let blocked = differences.iter().any(|(_, difference)| difference.blocks) && !args.force;
+    // Two targets are meant to differ; what differs is said all the same.
+    let force = args.force || live;
+    let blocked = differences.iter().any(|(_, difference)| difference.blocks) && !force;
     let comparison = match blocked {
         true => Comparison {
             verdict: ComparisonVerdict::NotComparable,
@@ -96,7 +112,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
         let document = json!({
             "base": base,
             "new": new,
-            "forced": args.force,
+            "forced": force,
             "noise": args.noise.0,
             "differences": differences.iter().map(|(run, difference)| json!({"run": run, "difference": difference})).collect::<Vec<_>>(),
             "comparison": comparison,

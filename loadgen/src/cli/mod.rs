@@ -9,6 +9,8 @@ mod export_command;
 mod identity;
 mod interrupt;
 mod list_command;
+mod live_compare;
+mod load_command;
 mod node_command;
 mod probing;
 mod progress;
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
     let name = cli.command.name();
     let result = match cli.command {
         Command::Run(args) => run_command::run(&args),
+        Command::Load(args) => load_command::run(&args),
         Command::Show(args) => show_command::show(&args),
         Command::List(args) => list_command::list(&args),
         Command::Export(args) => export_command::export(&args),

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::compare_command::CompareArgs;
 use super::export_command::ExportArgs;
 use super::list_command::ListArgs;
+use super::load_command::RecordsArgs;
 use super::node_command::{EchoArgs, ExecArgs};
 use super::schema_command::SchemaArgs;
 use super::search_command::SearchArgs;
@@ -50,6 +51,8 @@ Exit codes:
 pub(super) enum Command {
     /// Make one measured run.
     Run(Box<RunArgs>),
+    /// Write the records that a workload asks for, and read them back.
+    Load(Box<RecordsArgs>),
     /// Print the summary of a recorded run.
     Show(ShowArgs),
     /// List recorded runs, newest first.
@@ -80,6 +83,7 @@ impl Command {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Command::Run(_) => "run",
+            Command::Load(_) => "load",
             Command::Show(_) => "show",
             Command::List(_) => "list",
             Command::Export(_) => "export",

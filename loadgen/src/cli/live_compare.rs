@@ -1,0 +1,118 @@
+//! `loadgen compare --target A --target B`: trials of both in turns, each on a store of its own.
+//!
+//! Every trial starts what has no endpoints afresh and stops it again, so no trial meets what another left behind. Trial
+//! number n of both sides has the same seed, so both sides are asked the same operations at the same times.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use reports::record::{DEFAULT_RUNS_ROOT, Run, default_run_path};
+
+use super::CommandError;
+use super::args::{Cli, Command, RunArgs};
+use super::identity::{drawn_seed, unix_time_ms};
+use super::interrupt::stop_signal;
+use super::probing::block_on;
+use super::recording::record_error;
+use super::run_command::{config, measure};
+use crate::compare::{Side, SideName, Trial, interleave};
+
+/// The recorded runs of both sides.
+pub(super) type Folders = (Vec<PathBuf>, Vec<PathBuf>);
+
+/// Makes `trials` trials of each of two targets with the options of `loadgen run` that follow `--`.
+pub(super) fn trials(targets: &[String], trials: usize, options: &[String]) -> Result<Folders, CommandError> {
+    let [base, new] = targets else {
+        return Err(CommandError::usage(
+            "name two targets: --target raft:// --target etcd://",
+        ));
+    };
+    let now_ms = unix_time_ms();
+    let root = default_run_path(Path::new(DEFAULT_RUNS_ROOT), "compare", now_ms).map_err(record_error)?;
+    let seed = drawn_seed(now_ms);
+    let mut base = LiveSide::new("base", base, options, &root, seed)?;
+    let mut new = LiveSide::new("new", new, options, &root, seed)?;
+    block_on(async {
+        let watch = |side, number| {
+            let name = match side {
+                SideName::Base => "base",
+                SideName::New => "new",
+            };
+            // Somebody who closed standard error does not want to know.
+            let _ = writeln!(io::stderr(), "trial {} of {trials}, {name}", number + 1);
+        };
+        interleave(&mut base, &mut new, trials, watch).await
+    })?;
+    Ok((base.folders, new.folders))
+}
+
+/// One side: how its runs are made, and where they are.
+struct LiveSide {
+    name: &'static str,
+    args: RunArgs,
+    root: PathBuf,
+    folders: Vec<PathBuf>,
+    seed: u64,
+}
+
+impl LiveSide {
+    fn new(
+        name: &'static str,
+        target: &str,
+        options: &[String],
+        root: &Path,
+        seed: u64,
+    ) -> Result<LiveSide, CommandError> {
+        let words = ["loadgen", "run", "--target", target].map(str::to_owned);
+        let cli = Cli::try_parse_from(words.iter().chain(options)).map_err(|error| {
+            CommandError::usage(format!(
+                "the options after `--` are those of `loadgen run`: {error}"
+            ))
+        })?;
+        let Command::Run(mut args) = cli.command else {
+            return Err(CommandError::usage(
+                "the options after `--` are those of `loadgen run`",
+            ));
+        };
+        if args.output.out.is_some() {
+            return Err(CommandError::usage(
+                "the trials have folders of their own: leave out --out",
+            ));
+        }
+        args.output.no_report = true;
+        args.output.no_history = true;
+        args.output.quiet = true;
+        config(&args, 0)?;
+        Ok(LiveSide {
+            name,
+            seed: args.load.seed.unwrap_or(seed),
+            args: *args,
+            root: root.to_owned(),
+            folders: Vec::new(),
+        })
+    }
+}
+
+impl Side for LiveSide {
+    type Error = CommandError;
+
+    async fn trial(&mut self, number: usize) -> Result<Trial, CommandError> {
+        let folder = self.root.join(format!("{:02}-{}", number + 1, self.name));
+        self.args.output.out = Some(folder.clone());
+        self.args.output.name = format!("{}-{}", self.name, number + 1);
+        self.args.load.seed = Some(self.seed.wrapping_add(number as u64));
+        let now_ms = unix_time_ms();
+        let config = config(&self.args, now_ms)?;
+        let measured = measure(&self.args, config, now_ms, stop_signal()?).await?;
+        if measured.outcome.stopped {
+            return Err(CommandError {
+                code: super::INTERRUPTED,
+                text: "interrupted before there was a comparison; the trials so far are recorded".into(),
+            });
+        }
+        let run = Run::read(&measured.folder).map_err(record_error)?;
+        self.folders.push(folder);
+        Trial::of(&self.args.output.name, &run).map_err(CommandError::environment)
+    }
+}
