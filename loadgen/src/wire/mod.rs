@@ -15,6 +15,7 @@ mod frame;
 mod hpack;
 mod huffman;
 mod response;
+mod silence;
 
 use std::fmt;
 use std::time::Duration;
