@@ -32,6 +32,10 @@ const HEADERS_MAX: usize = 64 << 10;
 const STREAM_LAST: u32 = 0x7fff_fffd;
 /// Longest message: five bytes of frame and what a store may answer.
 const MESSAGE_MAX: usize = 4 << 20;
+/// Acknowledgements that may wait to be handed over; a far side that wants more without reading any is cut off.
+const ACKNOWLEDGEMENTS_MAX: usize = 10_000;
+/// Bytes that were handed over are dropped from the front of the buffer in portions of this.
+const HANDED_PORTION: usize = 1 << 20;
 
 /// Takes what became of a call.
 pub(super) trait Sink<R> {
@@ -92,6 +96,8 @@ pub(super) struct Core<R> {
     out_from: usize,
     /// How much was handed over in all, up to the beginning of `out`.
     handed_before: u64,
+    /// Acknowledgements in `out`.
+    acknowledgements: usize,
     partial: Vec<u8>,
     /// Streams by their number, from that of `first` on: 1, 3, 5 ….
     streams: VecDeque<Stream<R>>,
@@ -113,6 +119,8 @@ pub(super) struct Core<R> {
     /// The first settings of the far side are in.
     told_streams: bool,
     going_away: bool,
+    /// What the far side gave as its reason when it said that something is wrong.
+    complaint: Option<String>,
 }
 
 /// The number of a call's stream.
@@ -137,6 +145,7 @@ impl<R> Core<R> {
             out,
             out_from: 0,
             handed_before: 0,
+            acknowledgements: 0,
             partial: Vec::new(),
             streams: VecDeque::new(),
             first: 1,
@@ -154,6 +163,7 @@ impl<R> Core<R> {
             continued: None,
             told_streams: false,
             going_away: false,
+            complaint: None,
         }
     }
 
@@ -183,6 +193,11 @@ impl<R> Core<R> {
         if self.out_from == self.out.len() {
             self.handed_before += self.out_from as u64;
             self.out.clear();
+            self.out_from = 0;
+            self.acknowledgements = 0;
+        } else if self.out_from >= HANDED_PORTION {
+            self.handed_before += self.out_from as u64;
+            self.out.drain(..self.out_from);
             self.out_from = 0;
         }
     }
@@ -255,6 +270,9 @@ impl<R> Core<R> {
             rest = &held;
         }
         while let Some(head) = Head::parse(rest) {
+            if !self.told_streams && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
+                return Err("the far side does not speak HTTP/2: it did not begin with its settings".into());
+            }
             if head.length > frame::PAYLOAD_MAX {
                 return Err(format!(
                     "a frame of {} bytes is larger than we allow",
@@ -275,6 +293,10 @@ impl<R> Core<R> {
     /// The connection has ended: so have all calls. What was not seen was not sent.
     pub(super) fn close(&mut self, reason: &str, sink: &mut impl Sink<R>) {
         self.going_away = true;
+        let reason = match &self.complaint {
+            Some(complaint) => &format!("{reason}, after it had complained of {complaint}"),
+            None => reason,
+        };
         for stream in std::mem::take(&mut self.streams) {
             match stream {
                 Stream::Ended => {}
@@ -289,8 +311,14 @@ impl<R> Core<R> {
     }
 
     fn stream(&mut self, id: StreamId) -> Option<&mut Stream<R>> {
-        let position = id.checked_sub(self.first)? / 2;
-        self.streams.get_mut(position as usize)
+        let position = self.position(id)?;
+        self.streams.get_mut(position)
+    }
+
+    /// Where a stream stands in `streams`, if it is one of ours (those are odd) and has not been forgotten.
+    fn position(&self, id: StreamId) -> Option<usize> {
+        let distance = id.checked_sub(self.first)?;
+        distance.is_multiple_of(2).then_some(distance as usize / 2)
     }
 
     /// Whether none of its bytes were handed over.
@@ -385,27 +413,27 @@ impl<R> Core<R> {
         open.unsent.drain(..sent);
     }
 
-    /// Frames of a call that nobody has seen become frames that nobody looks at: what follows stays where it is.
+    /// Frames of a call that nobody has seen become frames that nobody looks at: those of other calls, which may stand
+    /// between them, stay where they are.
     fn take_back(&mut self, id: StreamId, from: u64) {
         self.blocked.retain(|blocked| *blocked != id);
         let mut at = (from - self.handed_before) as usize;
         while let Some(head) = Head::parse(&self.out[at..]) {
-            if head.stream != id {
-                break;
+            if head.stream == id {
+                if head.kind == kind::DATA {
+                    self.window += head.length as i64;
+                }
+                let (kind, flags, stream) = (kind::IGNORED, 0, 0);
+                let mut ignored = Vec::with_capacity(frame::HEADER_BYTES);
+                Head {
+                    kind,
+                    flags,
+                    stream,
+                    ..head
+                }
+                .write(&mut ignored);
+                self.out[at..at + frame::HEADER_BYTES].copy_from_slice(&ignored);
             }
-            if head.kind == kind::DATA {
-                self.window += head.length as i64;
-            }
-            let (kind, flags, stream) = (kind::IGNORED, 0, 0);
-            let mut ignored = Vec::with_capacity(frame::HEADER_BYTES);
-            Head {
-                kind,
-                flags,
-                stream,
-                ..head
-            }
-            .write(&mut ignored);
-            self.out[at..at + frame::HEADER_BYTES].copy_from_slice(&ignored);
             at += frame::HEADER_BYTES + head.length;
         }
     }
