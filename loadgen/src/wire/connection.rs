@@ -87,6 +87,12 @@ impl Connection {
         }
     }
 
+    /// Whether there is a connection, perhaps still being made, that the next call will use.
+    pub fn is_open(&self) -> bool {
+        let current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().is_some_and(|link| !link.state().core.is_spent())
+    }
+
     /// Begins a call whose completion arrives in `completions` under `token`. `encode` appends the request message. Must be
     /// called within a tokio runtime.
     pub fn submit(

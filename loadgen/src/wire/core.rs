@@ -38,7 +38,8 @@ const ACKNOWLEDGEMENTS_MAX: usize = 10_000;
 const HANDED_PORTION: usize = 1 << 20;
 
 /// Takes what became of a call.
-pub(super) trait Sink<R> {
+pub trait Sink<R> {
+    /// The call that this reply belongs to has ended.
     fn done(&mut self, reply: R, result: Result<Answer, CallError>);
 }
 
@@ -88,7 +89,7 @@ struct Open<R> {
 
 /// The machine. `R` says where a completion goes.
 #[derive(Debug)]
-pub(super) struct Core<R> {
+pub struct Core<R> {
     encoder: Encoder,
     timeout_text: (Option<Duration>, String),
     out: Vec<u8>,
@@ -124,11 +125,11 @@ pub(super) struct Core<R> {
 }
 
 /// The number of a call's stream.
-pub(super) type StreamId = u32;
+pub type StreamId = u32;
 
 impl<R> Core<R> {
     /// A connection that has said its greeting. `waiting_max` calls may wait for a stream.
-    pub(super) fn new(authority: &str, waiting_max: usize) -> Core<R> {
+    pub fn new(authority: &str, waiting_max: usize) -> Core<R> {
         let mut out = Vec::with_capacity(64 << 10);
         out.extend_from_slice(frame::PREFACE);
         let settings = [
@@ -168,27 +169,27 @@ impl<R> Core<R> {
     }
 
     /// Whether new calls need another connection.
-    pub(super) fn is_spent(&self) -> bool {
+    pub fn is_spent(&self) -> bool {
         self.going_away || self.first as usize + 2 * self.streams.len() > STREAM_LAST as usize
     }
 
     /// Whether any call is open or waits.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.active == 0 && self.waiting == 0
     }
 
     /// Whether too many calls wait already.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.waiting >= self.waiting_max
     }
 
     /// Bytes to hand over.
-    pub(super) fn outgoing(&self) -> &[u8] {
+    pub fn outgoing(&self) -> &[u8] {
         &self.out[self.out_from..]
     }
 
     /// So many of them were taken.
-    pub(super) fn handed_over(&mut self, bytes: usize) {
+    pub fn handed_over(&mut self, bytes: usize) {
         self.out_from += bytes;
         if self.out_from == self.out.len() {
             self.handed_before += self.out_from as u64;
@@ -203,7 +204,7 @@ impl<R> Core<R> {
     }
 
     /// Begins a call. The caller has made sure that the connection is neither spent nor full.
-    pub(super) fn submit(
+    pub fn submit(
         &mut self,
         method: Method,
         timeout: Option<Duration>,
@@ -230,7 +231,7 @@ impl<R> Core<R> {
     }
 
     /// Gives up on a call; its completion never comes.
-    pub(super) fn cancel(&mut self, id: StreamId) -> Cancelled {
+    pub fn cancel(&mut self, id: StreamId) -> Cancelled {
         let Some(stream) = self.stream(id) else {
             return Cancelled::AlreadyDone;
         };
@@ -257,12 +258,12 @@ impl<R> Core<R> {
     }
 
     /// Asks whether the far side is there.
-    pub(super) fn ping(&mut self) {
+    pub fn ping(&mut self) {
         frame::write(kind::PING, 0, 0, &[0; 8], &mut self.out);
     }
 
     /// Takes bytes that arrived. After an error the connection is of no use: [`Core::close`] it.
-    pub(super) fn receive(&mut self, bytes: &[u8], sink: &mut impl Sink<R>) -> Result<(), String> {
+    pub fn receive(&mut self, bytes: &[u8], sink: &mut impl Sink<R>) -> Result<(), String> {
         let mut held = std::mem::take(&mut self.partial);
         let mut rest = bytes;
         if !held.is_empty() {
@@ -291,7 +292,7 @@ impl<R> Core<R> {
     }
 
     /// The connection has ended: so have all calls. What was not seen was not sent.
-    pub(super) fn close(&mut self, reason: &str, sink: &mut impl Sink<R>) {
+    pub fn close(&mut self, reason: &str, sink: &mut impl Sink<R>) {
         self.going_away = true;
         let reason = match &self.complaint {
             Some(complaint) => &format!("{reason}, after it had complained of {complaint}"),
