@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep_until, timeout};
 
 use super::core::{Cancelled, Core, StreamId};
+use super::silence::{Look, Silence};
 use super::{Answer, CallError, Completion, Completions, Method, Options};
 
 /// Bytes read at a time.
@@ -86,6 +87,12 @@ impl Connection {
         }
     }
 
+    /// Whether there is a connection, perhaps still being made, that the next call will use.
+    pub fn is_open(&self) -> bool {
+        let current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().is_some_and(|link| !link.state().core.is_spent())
+    }
+
     /// Begins a call whose completion arrives in `completions` under `token`. `encode` appends the request message. Must be
     /// called within a tokio runtime.
     pub fn submit(
@@ -124,24 +131,28 @@ impl Connection {
         encode: impl FnOnce(&mut Vec<u8>),
         reply: Reply,
     ) -> CallId {
-        let link = self.link();
-        let mut state = link.state();
-        if state.core.is_full() {
-            reply.send(
-                Err(CallError::not_sent("too many calls wait on the connection")),
-                Instant::now(),
-            );
+        loop {
+            let link = self.link();
+            let mut state = link.state();
+            if state.closing || state.core.is_spent() {
+                // It ended between being looked up and being locked; now there is another one.
+                continue;
+            }
+            if state.core.is_full() {
+                let full = CallError::not_sent("too many calls wait on the connection");
+                reply.send(Err(full), Instant::now());
+                return CallId {
+                    link: None,
+                    stream: 0,
+                };
+            }
+            let stream = state.core.submit(method, timeout, encode, reply);
+            state.wake(&link);
+            drop(state);
             return CallId {
-                link: None,
-                stream: 0,
+                link: Some(link),
+                stream,
             };
-        }
-        let stream = state.core.submit(method, timeout, encode, reply);
-        state.wake(&link);
-        drop(state);
-        CallId {
-            link: Some(link),
-            stream,
         }
     }
 
@@ -166,7 +177,7 @@ impl Connection {
             previous.retire();
         }
         tokio::spawn(keep(
-            Arc::clone(&link),
+            CloseWhenDropped(Arc::clone(&link)),
             shared.address.clone(),
             shared.options.clone(),
         ));
@@ -246,8 +257,18 @@ impl Reply {
     }
 }
 
+/// Closes a link whose task ends, also when its runtime is shut down before the task ever ran.
+struct CloseWhenDropped(Arc<Link>);
+
+impl Drop for CloseWhenDropped {
+    fn drop(&mut self) {
+        self.0.close("the task of the connection was stopped");
+    }
+}
+
 /// The life of a link.
-async fn keep(link: Arc<Link>, address: String, options: Options) {
+async fn keep(link: CloseWhenDropped, address: String, options: Options) {
+    let link = &link.0;
     let connected = timeout(options.connect_timeout, TcpStream::connect(&address)).await;
     let mut stream = match connected {
         Ok(Ok(stream)) => stream,
@@ -261,7 +282,7 @@ async fn keep(link: Arc<Link>, address: String, options: Options) {
     };
     // A hint only: where the system does not take it, calls are merely slower.
     let _ = stream.set_nodelay(true);
-    if let Err(error) = converse(&link, &mut stream, options.keep_alive).await {
+    if let Err(error) = converse(link, &mut stream, options.keep_alive).await {
         link.close(&error.to_string());
     }
 }
@@ -269,42 +290,45 @@ async fn keep(link: Arc<Link>, address: String, options: Options) {
 /// Writes and reads until the connection ends, or nobody needs it any more.
 async fn converse(link: &Link, stream: &mut TcpStream, keep_alive: Duration) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
-    let mut heard = Instant::now();
-    let mut asked = false;
-    let silence = sleep_until((heard + keep_alive).into());
-    tokio::pin!(silence);
+    let mut silence = Silence::new(keep_alive, Instant::now());
+    let alarm = sleep_until(silence.due().into());
+    tokio::pin!(alarm);
     loop {
-        let blocked = flush(link, stream)?;
+        let blocked = match flush(link, stream) {
+            Ok(blocked) => blocked,
+            Err(error) => {
+                hear_out(link, stream, &mut buffer)?;
+                return Err(error);
+            }
+        };
         {
             let state = link.state();
-            if state.closing && state.core.is_idle() && state.core.outgoing().is_empty() {
+            let idle = state.core.is_idle();
+            if state.closing && idle && state.core.outgoing().is_empty() {
                 return Ok(());
             }
+            silence.expects(!idle, Instant::now);
         }
         tokio::select! {
             biased;
             bytes = poll_fn(|context| poll(stream, blocked, &mut buffer, context)) => {
                 if let Some(bytes) = bytes? {
-                    (heard, asked) = (Instant::now(), false);
-                    receive(link, &buffer[..bytes], heard)?;
+                    let now = Instant::now();
+                    silence.broken(now);
+                    receive(link, &buffer[..bytes], now)?;
                 }
             }
             () = link.wake.notified() => {}
-            () = &mut silence => {
-                let waits = !link.state().core.is_idle();
-                let due = heard + keep_alive * if asked { 2 } else { 1 };
-                if waits && Instant::now() >= due {
-                    if asked {
+            () = &mut alarm => {
+                match silence.look(Instant::now()) {
+                    Look::Wait => {}
+                    Look::Ask => link.state().core.ping(),
+                    Look::GiveUp => {
                         let silent = format!("nothing was heard for {:?}", keep_alive * 2);
                         return Err(io::Error::new(io::ErrorKind::TimedOut, silent));
                     }
-                    link.state().core.ping();
-                    asked = true;
-                } else if !waits {
-                    (heard, asked) = (Instant::now(), false);
                 }
-                let next = heard + keep_alive * if asked { 2 } else { 1 };
-                silence.as_mut().reset(next.into());
+                alarm.as_mut().reset(silence.due().into());
             }
         }
     }
@@ -339,6 +363,14 @@ fn poll(
         return Poll::Ready(ready.map(|()| None));
     }
     Poll::Pending
+}
+
+/// Reads what had arrived before writing failed: answers, and perhaps why the far side broke off.
+fn hear_out(link: &Link, stream: &TcpStream, buffer: &mut [u8]) -> io::Result<()> {
+    while let Ok(bytes @ 1..) = stream.try_read(buffer) {
+        receive(link, &buffer[..bytes], Instant::now())?;
+    }
+    Ok(())
 }
 
 /// Takes bytes that were read at this instant.

@@ -32,9 +32,14 @@ const HEADERS_MAX: usize = 64 << 10;
 const STREAM_LAST: u32 = 0x7fff_fffd;
 /// Longest message: five bytes of frame and what a store may answer.
 const MESSAGE_MAX: usize = 4 << 20;
+/// Acknowledgements that may wait to be handed over; a far side that wants more without reading any is cut off.
+const ACKNOWLEDGEMENTS_MAX: usize = 10_000;
+/// Bytes that were handed over are dropped from the front of the buffer in portions of this.
+const HANDED_PORTION: usize = 1 << 20;
 
 /// Takes what became of a call.
-pub(super) trait Sink<R> {
+pub trait Sink<R> {
+    /// The call that this reply belongs to has ended.
     fn done(&mut self, reply: R, result: Result<Answer, CallError>);
 }
 
@@ -84,7 +89,7 @@ struct Open<R> {
 
 /// The machine. `R` says where a completion goes.
 #[derive(Debug)]
-pub(super) struct Core<R> {
+pub struct Core<R> {
     encoder: Encoder,
     timeout_text: (Option<Duration>, String),
     out: Vec<u8>,
@@ -92,6 +97,8 @@ pub(super) struct Core<R> {
     out_from: usize,
     /// How much was handed over in all, up to the beginning of `out`.
     handed_before: u64,
+    /// Acknowledgements in `out`.
+    acknowledgements: usize,
     partial: Vec<u8>,
     /// Streams by their number, from that of `first` on: 1, 3, 5 ….
     streams: VecDeque<Stream<R>>,
@@ -113,14 +120,16 @@ pub(super) struct Core<R> {
     /// The first settings of the far side are in.
     told_streams: bool,
     going_away: bool,
+    /// What the far side gave as its reason when it said that something is wrong.
+    complaint: Option<String>,
 }
 
 /// The number of a call's stream.
-pub(super) type StreamId = u32;
+pub type StreamId = u32;
 
 impl<R> Core<R> {
     /// A connection that has said its greeting. `waiting_max` calls may wait for a stream.
-    pub(super) fn new(authority: &str, waiting_max: usize) -> Core<R> {
+    pub fn new(authority: &str, waiting_max: usize) -> Core<R> {
         let mut out = Vec::with_capacity(64 << 10);
         out.extend_from_slice(frame::PREFACE);
         let settings = [
@@ -137,6 +146,7 @@ impl<R> Core<R> {
             out,
             out_from: 0,
             handed_before: 0,
+            acknowledgements: 0,
             partial: Vec::new(),
             streams: VecDeque::new(),
             first: 1,
@@ -154,41 +164,47 @@ impl<R> Core<R> {
             continued: None,
             told_streams: false,
             going_away: false,
+            complaint: None,
         }
     }
 
     /// Whether new calls need another connection.
-    pub(super) fn is_spent(&self) -> bool {
+    pub fn is_spent(&self) -> bool {
         self.going_away || self.first as usize + 2 * self.streams.len() > STREAM_LAST as usize
     }
 
     /// Whether any call is open or waits.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.active == 0 && self.waiting == 0
     }
 
     /// Whether too many calls wait already.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.waiting >= self.waiting_max
     }
 
     /// Bytes to hand over.
-    pub(super) fn outgoing(&self) -> &[u8] {
+    pub fn outgoing(&self) -> &[u8] {
         &self.out[self.out_from..]
     }
 
     /// So many of them were taken.
-    pub(super) fn handed_over(&mut self, bytes: usize) {
+    pub fn handed_over(&mut self, bytes: usize) {
         self.out_from += bytes;
         if self.out_from == self.out.len() {
             self.handed_before += self.out_from as u64;
             self.out.clear();
             self.out_from = 0;
+            self.acknowledgements = 0;
+        } else if self.out_from >= HANDED_PORTION {
+            self.handed_before += self.out_from as u64;
+            self.out.drain(..self.out_from);
+            self.out_from = 0;
         }
     }
 
     /// Begins a call. The caller has made sure that the connection is neither spent nor full.
-    pub(super) fn submit(
+    pub fn submit(
         &mut self,
         method: Method,
         timeout: Option<Duration>,
@@ -215,7 +231,7 @@ impl<R> Core<R> {
     }
 
     /// Gives up on a call; its completion never comes.
-    pub(super) fn cancel(&mut self, id: StreamId) -> Cancelled {
+    pub fn cancel(&mut self, id: StreamId) -> Cancelled {
         let Some(stream) = self.stream(id) else {
             return Cancelled::AlreadyDone;
         };
@@ -242,12 +258,12 @@ impl<R> Core<R> {
     }
 
     /// Asks whether the far side is there.
-    pub(super) fn ping(&mut self) {
+    pub fn ping(&mut self) {
         frame::write(kind::PING, 0, 0, &[0; 8], &mut self.out);
     }
 
     /// Takes bytes that arrived. After an error the connection is of no use: [`Core::close`] it.
-    pub(super) fn receive(&mut self, bytes: &[u8], sink: &mut impl Sink<R>) -> Result<(), String> {
+    pub fn receive(&mut self, bytes: &[u8], sink: &mut impl Sink<R>) -> Result<(), String> {
         let mut held = std::mem::take(&mut self.partial);
         let mut rest = bytes;
         if !held.is_empty() {
@@ -255,6 +271,9 @@ impl<R> Core<R> {
             rest = &held;
         }
         while let Some(head) = Head::parse(rest) {
+            if !self.told_streams && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
+                return Err("the far side does not speak HTTP/2: it did not begin with its settings".into());
+            }
             if head.length > frame::PAYLOAD_MAX {
                 return Err(format!(
                     "a frame of {} bytes is larger than we allow",
@@ -273,8 +292,12 @@ impl<R> Core<R> {
     }
 
     /// The connection has ended: so have all calls. What was not seen was not sent.
-    pub(super) fn close(&mut self, reason: &str, sink: &mut impl Sink<R>) {
+    pub fn close(&mut self, reason: &str, sink: &mut impl Sink<R>) {
         self.going_away = true;
+        let reason = match &self.complaint {
+            Some(complaint) => &format!("{reason}, after it had complained of {complaint}"),
+            None => reason,
+        };
         for stream in std::mem::take(&mut self.streams) {
             match stream {
                 Stream::Ended => {}
@@ -289,8 +312,14 @@ impl<R> Core<R> {
     }
 
     fn stream(&mut self, id: StreamId) -> Option<&mut Stream<R>> {
-        let position = id.checked_sub(self.first)? / 2;
-        self.streams.get_mut(position as usize)
+        let position = self.position(id)?;
+        self.streams.get_mut(position)
+    }
+
+    /// Where a stream stands in `streams`, if it is one of ours (those are odd) and has not been forgotten.
+    fn position(&self, id: StreamId) -> Option<usize> {
+        let distance = id.checked_sub(self.first)?;
+        distance.is_multiple_of(2).then_some(distance as usize / 2)
     }
 
     /// Whether none of its bytes were handed over.
@@ -385,27 +414,27 @@ impl<R> Core<R> {
         open.unsent.drain(..sent);
     }
 
-    /// Frames of a call that nobody has seen become frames that nobody looks at: what follows stays where it is.
+    /// Frames of a call that nobody has seen become frames that nobody looks at: those of other calls, which may stand
+    /// between them, stay where they are.
     fn take_back(&mut self, id: StreamId, from: u64) {
         self.blocked.retain(|blocked| *blocked != id);
         let mut at = (from - self.handed_before) as usize;
         while let Some(head) = Head::parse(&self.out[at..]) {
-            if head.stream != id {
-                break;
+            if head.stream == id {
+                if head.kind == kind::DATA {
+                    self.window += head.length as i64;
+                }
+                let (kind, flags, stream) = (kind::IGNORED, 0, 0);
+                let mut ignored = Vec::with_capacity(frame::HEADER_BYTES);
+                Head {
+                    kind,
+                    flags,
+                    stream,
+                    ..head
+                }
+                .write(&mut ignored);
+                self.out[at..at + frame::HEADER_BYTES].copy_from_slice(&ignored);
             }
-            if head.kind == kind::DATA {
-                self.window += head.length as i64;
-            }
-            let (kind, flags, stream) = (kind::IGNORED, 0, 0);
-            let mut ignored = Vec::with_capacity(frame::HEADER_BYTES);
-            Head {
-                kind,
-                flags,
-                stream,
-                ..head
-            }
-            .write(&mut ignored);
-            self.out[at..at + frame::HEADER_BYTES].copy_from_slice(&ignored);
             at += frame::HEADER_BYTES + head.length;
         }
     }

@@ -11,7 +11,7 @@ use super::Method;
 use super::huffman;
 
 /// Names and values of the static table (RFC 7541, appendix A), from index 1 on.
-const STATIC: [(&str, &str); 61] = [
+pub(super) const STATIC: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),
     (":method", "POST"),

@@ -15,11 +15,12 @@ mod frame;
 mod hpack;
 mod huffman;
 mod response;
+mod silence;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use self::core::Cancelled;
+pub use self::core::{Cancelled, Core, Sink, StreamId};
 pub use completions::{Completion, Completions};
 pub use connection::{CallId, Connection};
 

@@ -12,7 +12,7 @@ pub(super) const PREFIX_BYTES: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Its headers were there, and said that HTTP has nothing against it.
-    started: bool,
+    pub(super) started: bool,
     /// Its message and the prefix of that.
     pub(super) body: Vec<u8>,
 }

@@ -3,7 +3,10 @@
 use super::super::frame::{self, Head, code, flag, kind, setting};
 use super::super::response::Verdict;
 use super::super::{Answer, CallError};
-use super::{Core, HEADERS_MAX, MESSAGE_MAX, Sink, Stream, StreamId, WINDOW_REPORT};
+use super::{ACKNOWLEDGEMENTS_MAX, Core, HEADERS_MAX, MESSAGE_MAX, Sink, Stream, StreamId, WINDOW_REPORT};
+
+/// Bytes of a farewell's text that are kept.
+const COMPLAINT_MAX: usize = 256;
 
 impl<R> Core<R> {
     pub(super) fn frame(
@@ -30,26 +33,31 @@ impl<R> Core<R> {
             kind::CONTINUATION => self.continuation(head, payload, sink),
             kind::RST_STREAM => {
                 let code = number(payload).ok_or("a reset has the wrong length")?;
-                let error = if code == code::REFUSED_STREAM {
-                    CallError::not_sent("the far side refused the stream without processing it")
+                if code == code::REFUSED_STREAM {
+                    let reason = "the far side refused the stream without processing it";
+                    self.untouched(head.stream, reason, sink);
                 } else {
-                    CallError::lost(&format!("the far side reset the stream ({})", error_name(code)))
-                };
-                self.finish(head.stream, Err(error), sink);
+                    let reason = format!("the far side reset the stream ({})", error_name(code));
+                    self.finish(head.stream, Err(CallError::lost(&reason)), sink);
+                }
                 Ok(())
             }
             kind::SETTINGS => self.settings(head, payload),
             kind::PING => {
-                if !head.has(flag::ACK) {
-                    frame::write(kind::PING, flag::ACK, 0, payload, &mut self.out);
+                if payload.len() != 8 {
+                    return Err("a ping has the wrong length".into());
                 }
-                Ok(())
+                if head.has(flag::ACK) {
+                    return Ok(());
+                }
+                self.acknowledge(kind::PING, payload)
             }
             kind::GOAWAY => {
                 let last = payload
-                    .get(..4)
-                    .and_then(number)
+                    .get(..8)
+                    .and_then(|payload| number(&payload[..4]))
                     .ok_or("a farewell has the wrong length")?;
+                self.complaint = complaint(&payload[4..]);
                 self.farewell(last & 0x7fff_ffff, sink);
                 Ok(())
             }
@@ -69,6 +77,11 @@ impl<R> Core<R> {
         let Some(Stream::Open(open)) = self.stream(head.stream) else {
             return Ok(());
         };
+        if !open.reading.started {
+            let reason = "the answer has data in front of its headers".into();
+            self.abandon(head.stream, CallError::Protocol { reason }, sink);
+            return Ok(());
+        }
         let body = &mut open.reading.body;
         if body.len() + data.len() > MESSAGE_MAX + 5 {
             let reason = format!("the answer is larger than {MESSAGE_MAX} bytes");
@@ -106,7 +119,7 @@ impl<R> Core<R> {
 
     /// A whole header block: what an answer begins or ends with.
     fn block(&mut self, id: StreamId, ends: bool, block: &[u8], sink: &mut impl Sink<R>) {
-        let position = id.checked_sub(self.first).map(|distance| distance as usize / 2);
+        let position = self.position(id);
         let Some(Stream::Open(open)) = position.and_then(|position| self.streams.get_mut(position)) else {
             return;
         };
@@ -131,7 +144,7 @@ impl<R> Core<R> {
                 setting::HEADER_TABLE_SIZE => self.encoder.table_size(value as usize),
                 setting::MAX_CONCURRENT_STREAMS => self.streams_max = value as usize,
                 setting::INITIAL_WINDOW_SIZE => self.initial_window(value)?,
-                setting::MAX_FRAME_SIZE => self.payload_max = (value as usize).max(frame::PAYLOAD_MAX),
+                setting::MAX_FRAME_SIZE => self.payload_max = frame_size(value)?,
                 _ => {}
             }
         }
@@ -144,7 +157,17 @@ impl<R> Core<R> {
                 self.streams_max = usize::MAX;
             }
         }
-        frame::write(kind::SETTINGS, flag::ACK, 0, &[], &mut self.out);
+        self.acknowledge(kind::SETTINGS, &[])
+    }
+
+    fn acknowledge(&mut self, kind: u8, payload: &[u8]) -> Result<(), String> {
+        self.acknowledgements += 1;
+        if self.acknowledgements > ACKNOWLEDGEMENTS_MAX {
+            return Err(format!(
+                "the far side does not read, and wants more than {ACKNOWLEDGEMENTS_MAX} acknowledgements"
+            ));
+        }
+        frame::write(kind, flag::ACK, 0, payload, &mut self.out);
         Ok(())
     }
 
@@ -188,9 +211,20 @@ impl<R> Core<R> {
             let untouched = id > last || matches!(self.streams[position], Stream::Waiting { .. });
             if untouched {
                 let reason = "the far side is closing and did not process it";
-                self.finish(id, Err(CallError::not_sent(reason)), sink);
+                self.untouched(id, reason, sink);
             }
         }
+    }
+
+    /// The far side says that it did not process a call. That is not believed if it has begun to answer.
+    fn untouched(&mut self, id: StreamId, reason: &str, sink: &mut impl Sink<R>) {
+        let error = match self.stream(id) {
+            Some(Stream::Open(open)) if open.reading.started => {
+                CallError::lost(&format!("{reason}, yet it had begun to answer"))
+            }
+            _ => CallError::not_sent(reason),
+        };
+        self.finish(id, Err(error), sink);
     }
 
     /// A call has ended, and we do not want to hear more of it.
@@ -231,8 +265,28 @@ impl<R> Core<R> {
     }
 }
 
+/// RFC 9113, section 6.5.2.
+fn frame_size(value: u32) -> Result<usize, String> {
+    let size = value as usize;
+    if (frame::PAYLOAD_MAX..1 << 24).contains(&size) {
+        Ok(size)
+    } else {
+        Err(format!(
+            "the far side announced frames of {size} bytes, which cannot be"
+        ))
+    }
+}
+
 fn number(payload: &[u8]) -> Option<u32> {
     payload.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Code and text of a farewell, unless it says that nothing is wrong.
+fn complaint(payload: &[u8]) -> Option<String> {
+    let (code, text) = payload.split_first_chunk()?;
+    let code = u32::from_be_bytes(*code);
+    let text = &text[..text.len().min(COMPLAINT_MAX)];
+    (code != 0).then(|| format!("{} ({})", error_name(code), text.escape_ascii()))
 }
 
 /// RFC 9113, section 7.

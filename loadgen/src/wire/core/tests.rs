@@ -1,1 +1,6 @@
 #![allow(clippy::unwrap_used)]
+
+mod peer;
+mod properties;
+mod situations;
+mod table;
