@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::args::{FailOn, RunArgs};
+use super::args::{FailOn, OutputArgs, RunArgs};
 use super::{CommandError, DAMAGED, INTERRUPTED, INVALID, progress, summary};
 use crate::client::Client;
 use crate::clock::RunClock;
@@ -30,7 +30,8 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
     let now_ms = unix_time_ms();
-    let config = config(args, now_ms)?;
+    let seed = args.load.seed.unwrap_or_else(|| drawn_seed(now_ms));
+    let config = config_of(args, &base36(now_ms), seed)?;
     // One thread for all operations: on small machines the others belong to the store.
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -42,10 +43,15 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
     result
 }
 
-fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
-    let started = base36(now_ms);
+/// Short, so that it can be read out and typed.
+pub(super) fn drawn_seed(now_ms: u64) -> u64 {
+    RandomState::new().hash_one(now_ms) & 0xffff_ffff
+}
+
+/// What the arguments ask for, in a run that calls itself `name`, which makes its keys and values its own.
+pub(super) fn config_of(args: &RunArgs, name: &str, seed: u64) -> Result<LoadConfig, CommandError> {
     let config = LoadConfig {
-        workload: args.work.workload(&started),
+        workload: args.work.workload(name),
         preload: args.work.preload(),
         arrivals: args.pace.arrivals().map_err(CommandError::usage)?,
         duration: args.load.duration,
@@ -56,11 +62,7 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
         interval: args.load.interval,
         overflow: args.load.overflow(),
         catch_up: args.load.catch_up,
-        // Short, so that it can be read out and typed.
-        seed: args
-            .load
-            .seed
-            .unwrap_or_else(|| RandomState::new().hash_one(now_ms) & 0xffff_ffff),
+        seed,
         client_cores: Some(1),
         ..LoadConfig::default()
     };
@@ -72,13 +74,13 @@ fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
 async fn measure(args: &RunArgs, config: LoadConfig, now_ms: u64) -> Result<u8, CommandError> {
     let options = args.target.client_options(args.load.timeout);
     let client = Client::connect(&args.target.endpoints, options).map_err(CommandError::usage)?;
-    let folder = create_folder(args, now_ms)?;
+    let folder = create_folder(&args.output, now_ms)?;
     if let Err(error) = greet(&client, args.target.allow_unreachable).await {
         // Nothing was measured: an empty folder would only be in the way. (It is kept if it holds anything.)
         let _ = fs::remove_dir(folder.path());
         return Err(error);
     }
-    let mut manifest = manifest(args, &config, &client, &folder, now_ms);
+    let mut manifest = manifest(args, &args.output, &config, nodes(&client), &folder, now_ms);
     folder.write_manifest(&manifest).map_err(record_error)?;
     let stop = stop_signal()?;
     let history = match args.output.no_history {
@@ -116,21 +118,19 @@ async fn measure(args: &RunArgs, config: LoadConfig, now_ms: u64) -> Result<u8, 
     manifest.nodes = nodes(&client);
     folder.write_load(&outcome.load).map_err(record_error)?;
     folder.write_manifest(&manifest).map_err(record_error)?;
-    conclude(args, &folder, &outcome)
+    conclude(&args.output, &folder, &outcome)
 }
 
-fn create_folder(args: &RunArgs, now_ms: u64) -> Result<RunFolder, CommandError> {
-    let path = match &args.output.out {
+pub(super) fn create_folder(output: &OutputArgs, now_ms: u64) -> Result<RunFolder, CommandError> {
+    let path = match &output.out {
         Some(path) => path.clone(),
-        None => {
-            default_run_path(Path::new(DEFAULT_RUNS_ROOT), &args.output.name, now_ms).map_err(record_error)?
-        }
+        None => default_run_path(Path::new(DEFAULT_RUNS_ROOT), &output.name, now_ms).map_err(record_error)?,
     };
     RunFolder::create(path).map_err(record_error)
 }
 
 /// Asks every node whether it is there, before the clock starts.
-async fn greet(client: &Client, allow_unreachable: bool) -> Result<(), CommandError> {
+pub(super) async fn greet(client: &Client, allow_unreachable: bool) -> Result<(), CommandError> {
     let answers = client.presence_of_all(GREETING_TIMEOUT).await;
     let some_answer = answers.iter().any(Result::is_ok);
     for ((endpoint, _), answer) in client.endpoints().iter().zip(&answers) {
@@ -154,10 +154,11 @@ async fn greet(client: &Client, allow_unreachable: bool) -> Result<(), CommandEr
     Ok(())
 }
 
-fn manifest(
+pub(super) fn manifest(
     args: &RunArgs,
+    output: &OutputArgs,
     config: &LoadConfig,
-    client: &Client,
+    nodes: Vec<NodeInfo>,
     folder: &RunFolder,
     now_ms: u64,
 ) -> Manifest {
@@ -165,7 +166,7 @@ fn manifest(
     Manifest {
         schema: SCHEMA_VERSION,
         kind: RunKind::Load,
-        name: args.output.name.clone(),
+        name: output.name.clone(),
         about: String::new(),
         started_at: rfc3339(now_ms),
         duration: 0,
@@ -175,14 +176,14 @@ fn manifest(
         commit: git_commit(Path::new(".")),
         binary_sha256: executable.and_then(|path| binary_sha256(&path)).ok(),
         machine: Machine::probe(folder.path()),
-        nodes: nodes(client),
+        nodes,
         configuration: json!({
             "load": config,
             "endpoints": args.target.endpoints,
             "connections": args.target.connections,
             "route": format!("{:?}", args.target.route.0).to_lowercase(),
             "dial_hints": args.target.dial_hints,
-            "history": !args.output.no_history,
+            "history": !output.no_history,
         }),
         // Until the end is written, this is what an interrupted run looks like.
         partial: true,
@@ -258,7 +259,7 @@ fn outputs(folder: &RunFolder, history: Option<&SharedWriter>) -> Result<Outputs
 }
 
 /// Resolves at the first interrupt; a second one ends the process there and then.
-fn stop_signal() -> Result<oneshot::Receiver<()>, CommandError> {
+pub(super) fn stop_signal() -> Result<oneshot::Receiver<()>, CommandError> {
     let mut interrupts = signal(SignalKind::interrupt()).map_err(CommandError::environment)?;
     let mut terminations = signal(SignalKind::terminate()).map_err(CommandError::environment)?;
     let (tell, stop) = oneshot::channel();
@@ -286,17 +287,21 @@ fn stop_signal() -> Result<oneshot::Receiver<()>, CommandError> {
 }
 
 /// Page, summary, exit code.
-fn conclude(args: &RunArgs, folder: &RunFolder, outcome: &LoadOutcome) -> Result<u8, CommandError> {
+pub(super) fn conclude(
+    output: &OutputArgs,
+    folder: &RunFolder,
+    outcome: &LoadOutcome,
+) -> Result<u8, CommandError> {
     let run = Run::read(folder).map_err(record_error)?;
-    let page: Option<PathBuf> = match args.output.no_report {
+    let page: Option<PathBuf> = match output.no_report {
         true => None,
         false => Some(reports::write_report(folder, &run).map_err(record_error)?),
     };
-    if args.output.out.is_none() {
+    if output.out.is_none() {
         // A convenience: a file system without links is no reason to fail a finished run.
         let _ = folder.mark_latest();
     }
-    let text = if args.output.json {
+    let text = if output.json {
         format!(
             "{:#}\n",
             summary::json(&run, outcome, folder.path(), page.as_deref())
@@ -309,7 +314,7 @@ fn conclude(args: &RunArgs, folder: &RunFolder, outcome: &LoadOutcome) -> Result
         outcome.stopped,
         outcome.load.integrity_errors,
         &outcome.load.verdict,
-        &args.output.fail_on,
+        &output.fail_on,
     ))
 }
 
@@ -333,7 +338,7 @@ fn exit_code(stopped: bool, integrity_errors: u64, verdict: &LoadVerdict, fail_o
     }
 }
 
-fn record_error(error: RecordError) -> CommandError {
+pub(super) fn record_error(error: RecordError) -> CommandError {
     match error {
         RecordError::NotEmpty { .. } => CommandError::usage(error),
         _ => CommandError::environment(error),
@@ -345,6 +350,8 @@ fn load_error(error: LoadError) -> CommandError {
         LoadError::Workload(_)
         | LoadError::Zero { .. }
         | LoadError::SlowCatchUp(_)
+        | LoadError::EmptyShare { .. }
+        | LoadError::SharedInserts
         | LoadError::Unsupported { .. } => CommandError::usage(error),
         LoadError::Preload(_) => CommandError::environment(error),
         LoadError::Thread { .. } | LoadError::Output(_) | LoadError::OutputBehind => {
@@ -353,12 +360,12 @@ fn load_error(error: LoadError) -> CommandError {
     }
 }
 
-fn unix_time_ms() -> u64 {
+pub(super) fn unix_time_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn base36(mut number: u64) -> String {
+pub(super) fn base36(mut number: u64) -> String {
     let mut digits = Vec::new();
     loop {
         digits.push(char::from_digit((number % 36) as u32, 36).unwrap_or('0'));
