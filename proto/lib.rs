@@ -1,7 +1,7 @@
 //! The wire of Whitewater, generated from the `.proto` files in this folder.
 //!
 //! [`raft`] is what clients see (`kv.proto`, `admin.proto`, `state.proto`), [`peer`] what the nodes of one cluster say to each other
-//! (`peer.proto`), [`storage`] what they write into their logs (`storage.proto`).
+//! (`peer.proto`), [`storage`] what they write into their logs (`storage.proto`), [`agent`] how load generators work together (`agent.proto`).
 //! The `.proto` files are the documentation: read those.
 
 // Generated code answers to its generator, not to the lints of this house.
@@ -20,6 +20,11 @@ pub mod peer {
 /// What nodes keep in their logs.
 pub mod storage {
     tonic::include_proto!("raft.storage");
+}
+
+/// How a load run is spread over machines: `loadgen.AgentService`.
+pub mod agent {
+    tonic::include_proto!("loadgen");
 }
 
 /// The descriptors of everything above, for server reflection.

@@ -15,6 +15,7 @@
 //! It never knows what is being done to the cluster: faults belong to `chaos`, which drives [`run()`] in-process on a
 //! shared [`RunClock`].
 
+pub mod agents;
 pub mod cli;
 pub mod client;
 mod clock;
@@ -45,7 +46,7 @@ pub use clock::RunClock;
 pub use history::{FinalReads, final_reads};
 pub use outcome::{Answer, Failure, OperationResult, Outcome};
 pub use preload::PreloadError;
-pub use run::{LoadConfig, LoadError, LoadOutcome, Overflow, Progress, run};
+pub use run::{LoadConfig, LoadError, LoadOutcome, Overflow, Progress, Share, run};
 pub use schedule::{Arrivals, Rate, Schedule};
 pub use scribe::{EventSink, HistoryTarget, IntervalHistograms, IntervalSink, Outputs, Tag};
 pub use workload::{

@@ -46,6 +46,32 @@ pub(crate) fn record<C: Counter>(histogram: &mut Histogram<C>, value: Nanos) {
 }
 
 impl Latencies {
+    /// From a histogram with what it has only roughly. Nothing if that cannot belong together.
+    pub(crate) fn from_parts(
+        histogram: Histogram<u64>,
+        min: Nanos,
+        max: Nanos,
+        sum: u128,
+    ) -> Option<Latencies> {
+        if histogram.is_empty() {
+            return Some(Latencies::default());
+        }
+        let count = u128::from(histogram.len());
+        let fits = (u128::from(min) * count..=u128::from(max) * count).contains(&sum);
+        let mut own = growing();
+        (fits && own.add(&histogram).is_ok()).then_some(Latencies {
+            histogram: own,
+            min,
+            max,
+            sum,
+        })
+    }
+
+    /// The histogram, the smallest and the largest value, and the sum of all.
+    pub(crate) fn parts(&self) -> (&Histogram<u64>, Nanos, Nanos, u128) {
+        (&self.histogram, self.min, self.max, self.sum)
+    }
+
     /// Adds a value.
     pub fn record(&mut self, value: Nanos) {
         record(&mut self.histogram, value);

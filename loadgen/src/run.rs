@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::client::Client;
 use crate::clock::RunClock;
 use crate::preload::PreloadError;
+use crate::recorder::Ledger;
 use crate::schedule::Arrivals;
 use crate::scribe::Outputs;
 use crate::verdict::LATENESS_LIMIT;
@@ -71,6 +72,37 @@ pub struct LoadConfig {
     /// that cause outages on purpose, where waiting is part of the result; elsewhere it hides that the store was not
     /// offered what was planned.
     pub waits_are_expected: bool,
+    /// Which part of the plan this generator runs, where several share one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+    /// When the plan begins, on the run's clock; absent: as soon as everything is ready. If that is past, arrivals due by
+    /// then are started late, and their waiting counts.
+    #[serde(skip)]
+    pub begin_at: Option<Nanos>,
+}
+
+/// One part of a plan that several generators run together. The parts are disjoint, and together exactly the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Which part, from zero.
+    pub index: u64,
+    /// How many parts there are; above `index`.
+    pub of: u64,
+}
+
+impl Default for Share {
+    /// The whole.
+    fn default() -> Self {
+        Share { index: 0, of: 1 }
+    }
+}
+
+impl Share {
+    /// How many of `total` things this part gets; the parts differ by one at most.
+    pub fn part_of(self, total: usize) -> usize {
+        let (total, of) = (total as u64, self.of.max(1));
+        (total / of + u64::from(self.index < total % of)) as usize
+    }
 }
 
 impl Default for LoadConfig {
@@ -93,6 +125,8 @@ impl Default for LoadConfig {
             client_cores: None,
             lateness_limit: LATENESS_LIMIT,
             waits_are_expected: false,
+            share: None,
+            begin_at: None,
         }
     }
 }
@@ -163,6 +197,8 @@ pub struct LoadOutcome {
     pub aborted: Option<String>,
     /// The first process identifier that the history does not use.
     pub next_process: u64,
+    /// What the latencies in `load` were computed from.
+    pub(crate) ledger: Ledger,
 }
 
 /// Why a run could not be made or completed.
@@ -177,6 +213,17 @@ pub enum LoadError {
         /// Which.
         setting: &'static str,
     },
+    /// There is no such part of the plan, or nothing in it.
+    #[error("part {} of {} of the plan has no {what}: use fewer agents, or more {what}", share.index, share.of)]
+    EmptyShare {
+        /// The part.
+        share: Share,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// New keys follow each other in the order of their making, which only a single generator knows.
+    #[error("a plan with inserts cannot be shared by several agents: leave `insert` out of the mix")]
+    SharedInserts,
     /// A backlog that would grow without any load.
     #[error("a backlog cannot be worked off {0} times as fast as the plan: use 1 or more")]
     SlowCatchUp(f64),
@@ -254,9 +301,26 @@ pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {
     if config.catch_up.is_nan() || config.catch_up < 1.0 {
         return Err(LoadError::SlowCatchUp(config.catch_up));
     }
+    if let Some(share) = config.share {
+        check_share(config, share)?;
+    }
     match &config.arrivals {
         Arrivals::Closed { clients: 0 } => zero("the number of clients"),
         open if open.rate().is_some_and(|rate| rate.is_zero()) => zero("the rate"),
+        _ => Ok(()),
+    }
+}
+
+fn check_share(config: &LoadConfig, share: Share) -> Result<(), LoadError> {
+    let empty = |what| Err(LoadError::EmptyShare { share, what });
+    if share.index >= share.of {
+        return empty("place");
+    }
+    if share.of > 1 && config.workload.mix.has(Operation::Insert) {
+        return Err(LoadError::SharedInserts);
+    }
+    match config.arrivals {
+        Arrivals::Closed { clients } if clients > 0 && share.part_of(clients) == 0 => empty("clients"),
         _ => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::RunClock;
 use crate::export::hlog::LogWriter;
+use crate::recorder::MEASURES;
 
 /// Batches that may wait: at ten a second, more than a minute and a half of a disk that stands still.
 const BACKLOG_BATCHES: usize = 1000;
@@ -81,6 +82,20 @@ pub struct Tag {
     pub outcome: OutcomeKind,
     /// What was measured.
     pub measure: Measure,
+}
+
+impl Tag {
+    /// From `operation.outcome.measure`; nothing if that is none.
+    pub(crate) fn parse(text: &str) -> Option<Tag> {
+        let mut words = text.split('.');
+        let (operation, outcome, measure) = (words.next()?, words.next()?, words.next()?);
+        let tag = Tag {
+            operation: Operation::ALL.into_iter().find(|o| o.as_str() == operation)?,
+            outcome: OutcomeKind::ALL.into_iter().find(|o| o.as_str() == outcome)?,
+            measure: MEASURES.into_iter().find(|m| m.as_str() == measure)?,
+        };
+        words.next().is_none().then_some(tag)
+    }
 }
 
 impl fmt::Display for Tag {

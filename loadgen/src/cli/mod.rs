@@ -3,8 +3,10 @@
 //! Promises: the result goes to standard output, everything else to standard error; the exit code tells how it ended
 //! (see `--help`); an interrupted run is recorded as far as it came.
 
+mod agent_command;
 mod args;
 mod compare_command;
+mod coordinate_command;
 mod export_command;
 mod identity;
 mod interrupt;
@@ -32,6 +34,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+pub(crate) use agent_command::SharedRun;
 use args::{Cli, Command};
 
 /// The store returned values that nobody can have written.
@@ -60,6 +63,8 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare_command::run(&args),
         Command::Search(args) => search_command::run(&args),
         Command::Sweep(args) => sweep_command::run(&args),
+        Command::Agent(args) => agent_command::run(&args),
+        Command::Coordinate(args) => coordinate_command::run(&args),
         Command::Node(args) => return node_command::node(*args),
         Command::NodeEcho(args) => return node_command::echo(&args),
         Command::NodeExec(args) => return node_command::exec(&args),
@@ -116,7 +121,7 @@ impl std::fmt::Display for CommandError {
     }
 }
 
-fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

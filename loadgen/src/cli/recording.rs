@@ -13,7 +13,6 @@ use serde_json::json;
 
 use super::CommandError;
 use super::args::{OutputArgs, RunArgs};
-use super::session::Session;
 use crate::client::Client;
 use crate::run::LoadConfig;
 use crate::scribe::{HistoryTarget, IntervalSink, Outputs};
@@ -30,8 +29,10 @@ pub(super) fn create_folder(args: &OutputArgs, now_ms: u64) -> Result<RunFolder,
 /// What is known before the run. Until its end is written, it looks like one that was interrupted.
 pub(super) fn manifest(
     args: &RunArgs,
+    output: &OutputArgs,
     config: &LoadConfig,
-    session: &Session,
+    nodes: Vec<NodeInfo>,
+    target: String,
     folder: &RunFolder,
     now_ms: u64,
 ) -> Manifest {
@@ -39,7 +40,7 @@ pub(super) fn manifest(
     Manifest {
         schema: SCHEMA_VERSION,
         kind: RunKind::Load,
-        name: args.output.name.clone(),
+        name: output.name.clone(),
         about: String::new(),
         started_at: rfc3339(now_ms),
         duration: 0,
@@ -49,16 +50,16 @@ pub(super) fn manifest(
         commit: git_commit(Path::new(".")),
         binary_sha256: executable.and_then(|path| binary_sha256(&path)).ok(),
         machine: Machine::probe(folder.path()),
-        nodes: nodes(&session.client),
+        nodes,
         configuration: json!({
             "load": config,
-            "target": session.description(),
+            "target": target,
             "connections": args.target.connections,
             "route": args.target.route.to_string(),
             "retries": args.target.retries,
             "redirects": !args.target.no_redirects,
             "dial_hints": args.target.dial_hints,
-            "history": !args.output.no_history,
+            "history": !output.no_history,
         }),
         partial: true,
     }

@@ -8,7 +8,7 @@ use reports::record::{LoadVerdict, Machine, Manifest, Resources, Run, RunFolder,
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use super::args::{FailOn, RunArgs};
+use super::args::{FailOn, OutputArgs, RunArgs};
 use super::identity::{base36, drawn_seed, unix_time_ms};
 use super::interrupt::stop_signal;
 use super::recording::{SharedWriter, create_folder, manifest, nodes, outputs, record_error, stream};
@@ -36,18 +36,25 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
         let measured = measure(args, config, now_ms, stop).await?;
-        conclude(args, &measured)
+        conclude(&args.output, &measured)
     });
     // Connections may still be closing; the result does not depend on them.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
+/// What the arguments ask for, in a run that begins now.
 pub(super) fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
+    let seed = args.load.seed.unwrap_or_else(|| drawn_seed(now_ms));
+    config_of(args, &base36(now_ms), seed)
+}
+
+/// The same for a run that calls itself `name`, which makes its keys and values its own.
+pub(super) fn config_of(args: &RunArgs, name: &str, seed: u64) -> Result<LoadConfig, CommandError> {
     let arrivals = args.pace.arrivals().map_err(CommandError::usage)?;
     let duration = args.load.duration(arrivals.length());
     let config = LoadConfig {
-        workload: args.work.workload(&base36(now_ms)),
+        workload: args.work.workload(name),
         preload: args.work.preload(),
         arrivals,
         duration,
@@ -58,7 +65,7 @@ pub(super) fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandE
         interval: args.load.interval,
         overflow: args.load.overflow(),
         catch_up: args.load.catch_up,
-        seed: args.load.seed.unwrap_or_else(|| drawn_seed(now_ms)),
+        seed,
         client_cores: Some(1),
         ..LoadConfig::default()
     };
@@ -105,7 +112,9 @@ async fn record(
     session: &Session,
     stop: oneshot::Receiver<()>,
 ) -> Result<Measured, CommandError> {
-    let mut manifest = manifest(args, &config, session, &folder, now_ms);
+    let nodes_then = nodes(&session.client);
+    let target = session.description();
+    let mut manifest = manifest(args, &args.output, &config, nodes_then, target, &folder, now_ms);
     folder.write_manifest(&manifest).map_err(record_error)?;
     let history = match args.output.no_history {
         true => None,
@@ -154,7 +163,7 @@ async fn record(
     manifest.partial = outcome.stopped;
     manifest.nodes = nodes(&session.client);
     folder.write_manifest(&manifest).map_err(record_error)?;
-    outcome.load.thresholds = thresholds(args, &folder, &outcome, warmup)?;
+    outcome.load.thresholds = thresholds(&args.output, &folder, &outcome, warmup)?;
     folder.write_load(&outcome.load).map_err(record_error)?;
     let resources = sampler.map(|sampler| judge_resources(sampler, &outcome, &manifest, warmup));
     if let Some(resources) = &resources {
@@ -204,13 +213,13 @@ fn judge_resources(
 }
 
 /// Holds the run against its thresholds.
-fn thresholds(
-    args: &RunArgs,
+pub(super) fn thresholds(
+    output: &OutputArgs,
     folder: &RunFolder,
     outcome: &LoadOutcome,
     warmup: Duration,
 ) -> Result<Vec<ThresholdResult>, CommandError> {
-    let thresholds = &args.output.threshold;
+    let thresholds = &output.threshold;
     if thresholds.is_empty() {
         return Ok(Vec::new());
     }
@@ -225,18 +234,18 @@ fn thresholds(
 }
 
 /// Page, summary, exit code.
-fn conclude(args: &RunArgs, measured: &Measured) -> Result<u8, CommandError> {
+pub(super) fn conclude(output: &OutputArgs, measured: &Measured) -> Result<u8, CommandError> {
     let Measured {
         folder,
         outcome,
         resources,
     } = measured;
     let run = Run::read(folder).map_err(record_error)?;
-    let page: Option<PathBuf> = match args.output.no_report {
+    let page: Option<PathBuf> = match output.no_report {
         true => None,
         false => Some(reports::write_report(folder, &run).map_err(record_error)?),
     };
-    if args.output.out.is_none() {
+    if output.out.is_none() {
         // A convenience: a file system without links is no reason to fail a finished run.
         let _ = folder.mark_latest();
     }
@@ -247,12 +256,12 @@ fn conclude(args: &RunArgs, measured: &Measured) -> Result<u8, CommandError> {
         folder: folder.path(),
         page: page.as_deref(),
     };
-    if args.output.json {
+    if output.json {
         summary::print(&format!("{:#}\n", summary::json(&found)))?;
-    } else if !args.output.stream {
+    } else if !output.stream {
         summary::print(&summary::text(&found))?;
     }
-    let failed = |result: &ThresholdResult| result.verdict.counts_as_failure(args.output.strict);
+    let failed = |result: &ThresholdResult| result.verdict.counts_as_failure(output.strict);
     let news = News {
         integrity_errors: outcome.load.integrity_errors,
         aborted: outcome.aborted.is_some(),
@@ -260,7 +269,7 @@ fn conclude(args: &RunArgs, measured: &Measured) -> Result<u8, CommandError> {
         verdict: &outcome.load.verdict,
         threshold_failed: outcome.load.thresholds.iter().any(failed),
     };
-    Ok(exit_code(&news, &args.output.fail_on))
+    Ok(exit_code(&news, &output.fail_on))
 }
 
 /// What decides the exit code.
@@ -302,6 +311,8 @@ pub(super) fn load_error(error: LoadError) -> CommandError {
         LoadError::Workload(_)
         | LoadError::Zero { .. }
         | LoadError::SlowCatchUp(_)
+        | LoadError::EmptyShare { .. }
+        | LoadError::SharedInserts
         | LoadError::Unsupported { .. } => CommandError::usage(error),
         LoadError::Preload(_) | LoadError::Thread { .. } | LoadError::Output(_) | LoadError::OutputBehind => {
             CommandError::environment(error)

@@ -14,6 +14,11 @@ const ERROR_TEXTS_MAX: usize = 50;
 /// What errors beyond that are counted under.
 const OTHER_ERRORS: &str = "other errors";
 
+/// Names of what has no tag.
+const HEADLINE: &str = "headline";
+const RMW_READ: &str = "rmw.read";
+const RMW_WRITE: &str = "rmw.write";
+
 /// By operation, and all together.
 #[derive(Debug)]
 pub struct Summary {
@@ -25,7 +30,7 @@ pub struct Summary {
 
 /// The books of the whole run. Latencies arrive slice by slice, so that an operation is entered once only.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(crate) struct Books {
     open_loop: bool,
     counts: [Counts; Operation::ALL.len()],
     errors: BTreeMap<Operation, BTreeMap<String, u64>>,
@@ -50,7 +55,7 @@ impl Books {
     pub(super) fn ended(&mut self, ended: &Ended) {
         ended.class.add_to(&mut self.counts[ended.operation as usize]);
         if let Some(error) = &ended.error {
-            count_error(self.errors.entry(ended.operation).or_default(), error);
+            count_error(self.errors.entry(ended.operation).or_default(), error, 1);
         }
         if let (Some(parts), true) = (ended.parts, ended.outcome.is_good()) {
             for (part, value) in self.parts.iter_mut().zip(parts) {
@@ -73,6 +78,40 @@ impl Books {
         self.series.absorb(&open.series);
     }
 
+    /// Takes counts and errors of one operation, from the record of a run.
+    pub(super) fn absorb_counts(&mut self, operation: Operation, load: &OperationLoad) {
+        let mine = &mut self.counts[operation as usize];
+        mine.ok += load.counts.ok;
+        mine.failed += load.counts.failed;
+        mine.unknown += load.counts.unknown;
+        mine.unsent += load.counts.unsent;
+        for (error, times) in &load.errors {
+            count_error(self.errors.entry(operation).or_default(), error, *times);
+        }
+    }
+
+    /// Every set of latencies, by its name.
+    pub(super) fn named(&self) -> Vec<(String, &Latencies)> {
+        let fixed = [HEADLINE, RMW_READ, RMW_WRITE].map(str::to_owned);
+        let sets = [&self.headline, &self.parts[0], &self.parts[1]];
+        let tagged = self.series.iter().map(|(tag, series)| (tag.to_string(), series));
+        fixed.into_iter().zip(sets).chain(tagged).collect()
+    }
+
+    /// Adds latencies to the set of that name; false if there is none.
+    pub(super) fn absorb_named(&mut self, name: &str, latencies: &Latencies) -> bool {
+        match name {
+            HEADLINE => self.headline.absorb(latencies),
+            RMW_READ => self.parts[0].absorb(latencies),
+            RMW_WRITE => self.parts[1].absorb(latencies),
+            _ => match Tag::parse(name) {
+                Some(tag) => self.series.absorb_one(tag, latencies),
+                None => return false,
+            },
+        }
+        true
+    }
+
     /// Response time in an open loop, service time in a closed one, of all good operations together.
     pub(super) fn headline(&self) -> &Latencies {
         &self.headline
@@ -84,12 +123,12 @@ impl Books {
     }
 
     /// `worth` says what part of its number a sample is worth in independent values.
-    pub(super) fn add_up(mut self, worth: f64) -> Summary {
+    pub(super) fn add_up(&self, worth: f64) -> Summary {
         let present: Vec<Operation> = Operation::ALL
             .into_iter()
             .filter(|operation| self.counts[*operation as usize].total() > 0)
             .collect();
-        let errors = std::mem::take(&mut self.errors);
+        let errors = &self.errors;
         let mut all_errors = BTreeMap::new();
         for (text, count) in errors.values().flatten() {
             *all_errors.entry(text.clone()).or_default() += count;
@@ -166,9 +205,9 @@ impl Books {
     }
 }
 
-fn count_error(errors: &mut BTreeMap<String, u64>, error: &str) {
+fn count_error(errors: &mut BTreeMap<String, u64>, error: &str, times: u64) {
     if let Some(known) = errors.get_mut(error) {
-        *known += 1;
+        *known += times;
         return;
     }
     let text = if errors.len() < ERROR_TEXTS_MAX {
@@ -176,7 +215,7 @@ fn count_error(errors: &mut BTreeMap<String, u64>, error: &str) {
     } else {
         OTHER_ERRORS
     };
-    *errors.entry(text.to_owned()).or_default() += 1;
+    *errors.entry(text.to_owned()).or_default() += times;
 }
 
 #[cfg(test)]
@@ -187,8 +226,8 @@ mod tests {
     fn error_texts_are_limited() {
         let mut errors = BTreeMap::new();
         for n in 0..1000 {
-            count_error(&mut errors, &format!("error {n}"));
-            count_error(&mut errors, "error 1");
+            count_error(&mut errors, &format!("error {n}"), 1);
+            count_error(&mut errors, "error 1", 1);
         }
         assert_eq!(errors.len(), ERROR_TEXTS_MAX + 1);
         assert_eq!(errors.values().sum::<u64>(), 2000);

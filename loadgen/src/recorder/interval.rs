@@ -6,7 +6,7 @@ use super::{Class, Ended};
 use crate::percentiles::Latencies;
 use crate::scribe::{IntervalHistograms, Tag};
 
-const MEASURES: [Measure; 4] = [
+pub(crate) const MEASURES: [Measure; 4] = [
     Measure::Response,
     Measure::Service,
     Measure::Attempt,
@@ -43,6 +43,11 @@ impl SeriesTable {
                 mine.get_or_insert_default().absorb(theirs);
             }
         }
+    }
+
+    /// Adds all values to one series.
+    pub(super) fn absorb_one(&mut self, tag: Tag, values: &Latencies) {
+        self.0[index(tag)].get_or_insert_default().absorb(values);
     }
 
     fn into_histograms(self) -> Vec<(Tag, hdrhistogram::Histogram<u64>)> {

@@ -9,6 +9,7 @@
 mod books;
 mod gap;
 mod interval;
+mod ledger;
 mod terms;
 
 use std::collections::VecDeque;
@@ -24,6 +25,9 @@ use interval::{OpenInterval, merge_short_tail};
 use terms::Terms;
 
 pub use books::Summary;
+pub(crate) use gap::GAP_MIN;
+pub(crate) use interval::MEASURES;
+pub(crate) use ledger::Ledger;
 
 /// How an operation ended, for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +136,8 @@ pub struct Totals {
     pub integrity_errors: u64,
     /// Longest time without an acknowledged write, and when it began.
     pub longest_write_gap: (Nanos, Nanos),
+    /// What the latencies were computed from.
+    pub(crate) ledger: Ledger,
     /// Beginning and length of every time without one that is worth telling.
     pub write_gaps: Vec<(Nanos, Nanos)>,
 }
@@ -276,16 +282,14 @@ impl Recorder {
         }
         merge_short_tail(&mut self.finished, self.interval_ns);
         let worth = 1.0 / self.effective.autocorrelation_time();
+        let ledger = Ledger::new(self.books, self.pacer, self.queue, worth);
         Totals {
             planned: self.planned,
             counts: self.counts,
-            all: self.books.headline().percentiles_worth(worth),
-            lag: Lag {
-                total: self.books.lag().percentiles(),
-                pacer: self.pacer.percentiles(),
-                queue: self.queue.percentiles(),
-            },
-            summary: self.books.add_up(worth),
+            all: ledger.headline(),
+            lag: ledger.lag(),
+            summary: ledger.summary(),
+            ledger,
             intervals: self.finished,
             histograms,
             terms: self.terms.into_sorted(),

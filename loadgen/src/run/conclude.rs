@@ -9,7 +9,7 @@ use super::source::plan_length;
 use super::{LoadError, LoadOutcome, Progress};
 use crate::clock::nanos;
 use crate::cpu::{machine_time, process_cpu};
-use crate::recorder::Totals;
+use crate::recorder::{Ledger, Totals};
 use crate::schedule::Arrivals;
 use crate::scribe::ScribeGone;
 use crate::verdict::{Evidence, Steadiness, Waits, judge};
@@ -56,23 +56,26 @@ impl Driver {
         let writes = self.config.workload.mix.writes();
         let backoff = nanos(self.client.own_backoff(from, to));
         let latency = totals.all.clone();
+        let longest_write_gap = totals.longest_write_gap;
+        let write_gaps = match writes {
+            true => std::mem::take(&mut totals.write_gaps),
+            false => Vec::new(),
+        };
+        let lag = open_loop.then(|| totals.lag.clone());
+        let (load, ledger) = load_and_ledger(totals);
         let load = Load {
             kind: self.config.arrivals.kind(),
             rate: self.config.arrivals.rate().map(|rate| rate.as_f64()),
             verdict,
             client_cpu: cpu,
-            write_gaps: if writes {
-                totals.write_gaps.clone()
-            } else {
-                Vec::new()
-            },
-            longest_write_gap: writes.then_some(totals.longest_write_gap),
+            write_gaps,
+            longest_write_gap: writes.then_some(longest_write_gap),
             own_backoff_in_gap: writes.then_some(backoff),
-            lag: open_loop.then(|| totals.lag.clone()),
+            lag,
             phases,
             attempts: endpoints.iter().map(|endpoint| endpoint.attempts).sum(),
             endpoints,
-            ..load(totals)
+            ..load
         };
         Ok(LoadOutcome {
             load,
@@ -87,6 +90,7 @@ impl Driver {
             stopped: self.stopped,
             aborted: self.aborted,
             next_process: self.processes.unused(),
+            ledger,
         })
     }
 }
@@ -118,7 +122,9 @@ impl Driver {
     /// How steady it was, where that is a fair question.
     fn steadiness(&self, totals: &Totals) -> Option<Steadiness> {
         let rate = match &self.config.arrivals {
-            Arrivals::Constant { rate } | Arrivals::Poisson { rate } => rate.as_f64(),
+            Arrivals::Constant { rate } | Arrivals::Poisson { rate } => {
+                rate.as_f64() / self.config.share.unwrap_or_default().of as f64
+            }
             _ => return None,
         };
         if self.config.waits_are_expected || self.stopped {
@@ -155,8 +161,8 @@ impl Driver {
 }
 
 /// What the books alone know.
-fn load(totals: Totals) -> Load {
-    Load {
+fn load_and_ledger(totals: Totals) -> (Load, Ledger) {
+    let load = Load {
         planned: totals.planned,
         counts: totals.counts,
         operations: totals.summary.operations,
@@ -167,7 +173,8 @@ fn load(totals: Totals) -> Load {
         retries: totals.retries,
         integrity_errors: totals.integrity_errors,
         ..Load::default()
-    }
+    };
+    (load, totals.ledger)
 }
 
 /// What endpoints were asked since then. Endpoints are only ever added.

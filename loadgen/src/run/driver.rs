@@ -67,7 +67,7 @@ pub(super) struct Driver {
     pub(super) begins: Nanos,
     /// Up to when arrivals have been noticed.
     pub(super) noticed_until: Nanos,
-    /// Arrivals below this number found the limit of operations in flight reached.
+    /// Arrivals below this position found the limit of operations in flight reached.
     pub(super) crowded_below: u64,
     pub(super) queued: u64,
     pub(super) cpu_before: Option<Nanos>,
@@ -129,7 +129,8 @@ impl Driver {
         })
     }
 
-    /// Writes the records that the workload asks for, if that was asked for. The run begins when they are there.
+    /// Writes the records that the workload asks for, if that was asked for. The run begins when they are there, and not
+    /// before the time that it was told to begin at.
     pub(super) async fn preload(&mut self) -> Result<(), LoadError> {
         if self.config.preload {
             let first = self.processes.unused();
@@ -139,7 +140,14 @@ impl Driver {
                 .events(self.history.take())
                 .map_err(|_| LoadError::OutputBehind)?;
         }
-        let origin = Instant::now();
+        let origin = match self.config.begin_at {
+            None => Instant::now(),
+            Some(at) => {
+                let origin = self.clock.instant_of(at);
+                sleep_until(origin.into()).await;
+                origin
+            }
+        };
         self.begins = self.clock.nanos_of(origin);
         self.noticed_until = self.begins;
         self.cpu_before = process_cpu();
@@ -305,15 +313,19 @@ impl Driver {
                 let Some(due) = due else { return false };
                 let planned = begins + due.at;
                 let measured = planned >= measured_from;
-                self.queued += u64::from(measured && due.number < self.crowded_below);
+                self.queued += u64::from(measured && due.position < self.crowded_below);
                 self.begin(due.number, planned, due.woken, measured);
             }
-            Source::Closed { clients, next } => {
+            Source::Closed {
+                clients,
+                next,
+                stride,
+            } => {
                 if !running || in_flight >= *clients {
                     return false;
                 }
                 let number = *next;
-                *next += 1;
+                *next += *stride;
                 let now = self.clock.now();
                 self.noticed_until = self.noticed_until.max(now);
                 let measured = now >= measured_from;

@@ -365,7 +365,7 @@ impl Driver {
             let operation = self.workload.kind(due.number);
             self.recorder
                 .unsent(operation, planned, self.clock.now().max(planned));
-            self.queued += u64::from(due.number < self.crowded_below);
+            self.queued += u64::from(due.position < self.crowded_below);
         } else {
             self.warmup.unsent += 1;
         }

@@ -21,8 +21,8 @@ const NOTICES_MAX: usize = 100_000;
 pub(super) enum Source {
     /// A plan.
     Planned(Box<Plan>),
-    /// Clients, each of which waits for its answer; the number of the next operation.
-    Closed { clients: usize, next: u64 },
+    /// Clients, each of which waits for its answer; the number of the next operation, and from one to the next.
+    Closed { clients: usize, next: u64, stride: u64 },
 }
 
 /// A plan and how far it has come.
@@ -30,7 +30,7 @@ pub(super) enum Source {
 pub(super) struct Plan {
     noticed: Schedule,
     started: Schedule,
-    /// Number of the first arrival noticed at a time, and that time.
+    /// Position of the first arrival noticed at a time, and that time.
     notices: VecDeque<(u64, Nanos)>,
     catch_up: CatchUp,
 }
@@ -38,7 +38,10 @@ pub(super) struct Plan {
 /// An arrival to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
+    /// Of the operation, in the whole plan.
     pub(super) number: u64,
+    /// Among the arrivals of this generator, from zero.
+    pub(super) position: u64,
     /// After the start of the plan.
     pub(super) at: Nanos,
     /// When it was noticed, on the run's clock.
@@ -57,7 +60,9 @@ impl Source {
     /// From what the configuration says.
     pub(super) fn of(config: &LoadConfig) -> Source {
         let length = config.warmup + config.duration;
-        match config.arrivals.schedule(length, config.seed) {
+        let share = config.share.unwrap_or_default();
+        let plan = config.arrivals.schedule(length, config.seed);
+        match plan.map(|plan| plan.split(share.index, share.of)) {
             Some(plan) => Source::Planned(Box::new(Plan {
                 noticed: plan.clone(),
                 started: plan,
@@ -69,10 +74,11 @@ impl Source {
             })),
             None => Source::Closed {
                 clients: match config.arrivals {
-                    Arrivals::Closed { clients } => clients,
+                    Arrivals::Closed { clients } => share.part_of(clients),
                     _ => unreachable!("every other kind of arrivals has a plan"),
                 },
-                next: 0,
+                next: share.index,
+                stride: share.of,
             },
         }
     }
@@ -133,17 +139,15 @@ impl Plan {
         if self.started.taken() == self.noticed.taken() {
             return None;
         }
+        let position = self.started.taken();
         let arrival = self.started.next()?;
-        while self
-            .notices
-            .get(1)
-            .is_some_and(|(first, _)| *first <= arrival.number)
-        {
+        while self.notices.get(1).is_some_and(|(first, _)| *first <= position) {
             self.notices.pop_front();
         }
         let woken = self.notices.front().map_or(0, |(_, woken)| *woken);
         Some(Due {
             number: arrival.number,
+            position,
             at: arrival.at,
             woken,
         })

@@ -8,7 +8,9 @@ mod work;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::agent_command::AgentArgs;
 use super::compare_command::CompareArgs;
+use super::coordinate_command::CoordinateArgs;
 use super::export_command::ExportArgs;
 use super::list_command::ListArgs;
 use super::load_command::RecordsArgs;
@@ -67,6 +69,10 @@ pub(super) enum Command {
     Search(Box<SearchArgs>),
     /// Measure latency over rate.
     Sweep(Box<SweepArgs>),
+    /// Make load when a coordinator says so.
+    Agent(AgentArgs),
+    /// Make one run together with several agents.
+    Coordinate(Box<CoordinateArgs>),
     /// Be a node of a local cluster (this is how this program starts its nodes).
     #[command(hide = true)]
     Node(Box<server::config::Args>),
@@ -91,6 +97,8 @@ impl Command {
             Command::Compare(_) => "compare",
             Command::Search(_) => "search",
             Command::Sweep(_) => "sweep",
+            Command::Agent(_) => "agent",
+            Command::Coordinate(_) => "coordinate",
             Command::Node(_) => "node",
             Command::NodeEcho(_) => "node-echo",
             Command::NodeExec(_) => "node-exec",

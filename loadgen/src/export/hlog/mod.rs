@@ -135,6 +135,16 @@ pub fn merge(logs: &[IntervalLog]) -> IntervalLog {
     merged
 }
 
+/// Packs a histogram as in a log, but in bytes.
+pub(crate) fn pack(histogram: &Histogram<u64>) -> Vec<u8> {
+    Payload::pack(histogram).into_bytes()
+}
+
+/// Unpacks what [`pack`] made, wherever it comes from.
+pub(crate) fn unpack(bytes: &[u8]) -> Result<Histogram<u64>, PayloadError> {
+    payload::decode(bytes)
+}
+
 /// One entry for those of one interval and tag.
 fn add_up(group: Vec<&Entry>) -> Entry {
     let first = group[0];

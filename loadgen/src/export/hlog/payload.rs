@@ -72,6 +72,10 @@ impl Payload {
         Ok(Payload(bytes.into()))
     }
 
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0.into()
+    }
+
     pub(super) fn to_base64(&self) -> String {
         BASE64.encode(&self.0)
     }
@@ -81,7 +85,7 @@ impl Payload {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Histogram<u64>, PayloadError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Histogram<u64>, PayloadError> {
     match word(bytes, 0)? {
         PLAIN => decode_plain(bytes),
         COMPRESSED => {
