@@ -177,24 +177,21 @@ async fn records_are_written_once_before_anybody_starts() {
 #[tokio::test]
 async fn a_clock_that_shows_another_time_is_found_out() {
     let stub = Stub::start(1).await;
-    let hour = Duration::from_secs(3600);
-    let origins = [
-        Instant::now() + hour,
-        Instant::now(),
-        Instant::now() - Duration::from_secs(5),
-    ];
-    let mut agents = Vec::new();
-    for origin in &origins[1..] {
-        agents.push(agent(RunClock::at(*origin)).await);
-    }
     let clock = RunClock::start();
+    // One agent was started after the coordinator, so that its clock is behind; the other long before.
+    let origins = [Instant::now(), Instant::now() - Duration::from_secs(5)];
+    let mut agents = Vec::new();
+    for origin in origins {
+        agents.push(agent(RunClock::at(origin)).await);
+    }
     let plan = plan(addresses(&agents), &stub, "--rate 100 -d 200ms --interval 100ms");
     let coordinated = timeout(PATIENCE, coordinate(&plan, clock, pending()))
         .await
         .unwrap()
         .unwrap();
-    for ((_, found, result), origin) in coordinated.agents.iter().zip(&origins[1..]) {
-        let truth = clock.origin().duration_since(*origin).as_nanos() as i64;
+    for ((_, found, result), origin) in coordinated.agents.iter().zip(origins) {
+        let behind = origin.saturating_duration_since(clock.origin()).as_nanos() as i64;
+        let truth = clock.origin().saturating_duration_since(origin).as_nanos() as i64 - behind;
         assert!(
             found.offset.abs_diff(truth) <= found.error,
             "{found:?} instead of {truth}"
