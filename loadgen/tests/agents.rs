@@ -377,6 +377,20 @@ async fn the_command_writes_one_record_and_a_line_for_each_agent() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("--json is not for agents"));
 
+    for output in [
+        &["--stream"][..],
+        &["--prometheus", ":0"],
+        &["--threshold", "errors:rate<1% abort"],
+    ] {
+        let fixed = ["coordinate", "--agents", &both, "--quiet"];
+        let rest = ["--", "run", "--endpoints", &endpoints, "--rate", "5"];
+        let mut refused = loadgen(&[&fixed, output, &rest].concat());
+        let refused = timeout(PATIENCE, refused.output()).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("while the run goes on"), "{said}");
+    }
+
     let mut run = command(&["run", "--endpoints", &endpoints, "--rate", "500", "-d", "1s"]);
     let output = timeout(PATIENCE, run.output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
