@@ -412,6 +412,42 @@ async fn the_command_writes_one_record_and_a_line_for_each_agent() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_killed_is_named_and_the_record_is_partial() {
+    let stub = Stub::start(1).await;
+    let ((_one, first), (mut doomed, second)) = (process().await, process().await);
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("run");
+    let (both, endpoints) = (format!("{first},{second}"), stub.endpoints().join(","));
+    let mut command = loadgen(&["coordinate", "--agents", &both, "--out", out.to_str().unwrap()]);
+    command.args([
+        "--",
+        "run",
+        "--endpoints",
+        &endpoints,
+        "--rate",
+        "200",
+        "-d",
+        "1h",
+    ]);
+    let (output, ()) = tokio::join!(timeout(PATIENCE, command.output()), async {
+        load_arrives(&stub).await;
+        doomed.kill().await.unwrap();
+    });
+    let output = output.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains(&format!("agent {second} was lost")), "{said}");
+    let run = Run::read(&RunFolder::open(&out).unwrap()).unwrap();
+    let (load, manifest) = (run.load.unwrap(), run.manifest.unwrap());
+    assert!(manifest.partial && load.planned == load.counts.total());
+    let each = &manifest.configuration["agents"]["each"];
+    assert_eq!(
+        (&each[0]["lost"], &each[1]["lost"]),
+        (&false.into(), &true.into())
+    );
+}
+
+#[tokio::test]
 async fn an_agent_that_others_could_reach_must_be_wanted() {
     let run = |arguments: &'static [&'static str]| async move {
         timeout(PATIENCE, loadgen(arguments).output())
