@@ -177,24 +177,21 @@ async fn records_are_written_once_before_anybody_starts() {
 #[tokio::test]
 async fn a_clock_that_shows_another_time_is_found_out() {
     let stub = Stub::start(1).await;
-    let hour = Duration::from_secs(3600);
-    let origins = [
-        Instant::now() + hour,
-        Instant::now(),
-        Instant::now() - Duration::from_secs(5),
-    ];
-    let mut agents = Vec::new();
-    for origin in &origins[1..] {
-        agents.push(agent(RunClock::at(*origin)).await);
-    }
     let clock = RunClock::start();
+    // One agent was started after the coordinator, so that its clock is behind; the other long before.
+    let origins = [Instant::now(), Instant::now() - Duration::from_secs(5)];
+    let mut agents = Vec::new();
+    for origin in origins {
+        agents.push(agent(RunClock::at(origin)).await);
+    }
     let plan = plan(addresses(&agents), &stub, "--rate 100 -d 200ms --interval 100ms");
     let coordinated = timeout(PATIENCE, coordinate(&plan, clock, pending()))
         .await
         .unwrap()
         .unwrap();
-    for ((_, found, result), origin) in coordinated.agents.iter().zip(&origins[1..]) {
-        let truth = clock.origin().duration_since(*origin).as_nanos() as i64;
+    for ((_, found, result), origin) in coordinated.agents.iter().zip(origins) {
+        let behind = origin.saturating_duration_since(clock.origin()).as_nanos() as i64;
+        let truth = clock.origin().saturating_duration_since(origin).as_nanos() as i64 - behind;
         assert!(
             found.offset.abs_diff(truth) <= found.error,
             "{found:?} instead of {truth}"
@@ -380,6 +377,20 @@ async fn the_command_writes_one_record_and_a_line_for_each_agent() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("--json is not for agents"));
 
+    for output in [
+        &["--stream"][..],
+        &["--prometheus", ":0"],
+        &["--threshold", "errors:rate<1% abort"],
+    ] {
+        let fixed = ["coordinate", "--agents", &both, "--quiet"];
+        let rest = ["--", "run", "--endpoints", &endpoints, "--rate", "5"];
+        let mut refused = loadgen(&[&fixed, output, &rest].concat());
+        let refused = timeout(PATIENCE, refused.output()).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("while the run goes on"), "{said}");
+    }
+
     let mut run = command(&["run", "--endpoints", &endpoints, "--rate", "500", "-d", "1s"]);
     let output = timeout(PATIENCE, run.output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -398,6 +409,42 @@ async fn the_command_writes_one_record_and_a_line_for_each_agent() {
     let agents = &manifest.configuration["agents"]["each"];
     assert_eq!(agents[1]["address"], second.as_str());
     assert!(out.join("latency.hlog").exists() && out.join("report.html").exists());
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_is_named_and_the_record_is_partial() {
+    let stub = Stub::start(1).await;
+    let ((_one, first), (mut doomed, second)) = (process().await, process().await);
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("run");
+    let (both, endpoints) = (format!("{first},{second}"), stub.endpoints().join(","));
+    let mut command = loadgen(&["coordinate", "--agents", &both, "--out", out.to_str().unwrap()]);
+    command.args([
+        "--",
+        "run",
+        "--endpoints",
+        &endpoints,
+        "--rate",
+        "200",
+        "-d",
+        "1h",
+    ]);
+    let (output, ()) = tokio::join!(timeout(PATIENCE, command.output()), async {
+        load_arrives(&stub).await;
+        doomed.kill().await.unwrap();
+    });
+    let output = output.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains(&format!("agent {second} was lost")), "{said}");
+    let run = Run::read(&RunFolder::open(&out).unwrap()).unwrap();
+    let (load, manifest) = (run.load.unwrap(), run.manifest.unwrap());
+    assert!(manifest.partial && load.planned == load.counts.total());
+    let each = &manifest.configuration["agents"]["each"];
+    assert_eq!(
+        (&each[0]["lost"], &each[1]["lost"]),
+        (&false.into(), &true.into())
+    );
 }
 
 #[tokio::test]

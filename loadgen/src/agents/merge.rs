@@ -2,8 +2,8 @@
 //!
 //! Promises: counts are sums; latencies are computed from histograms that were added up, by the code that computes those of a
 //! single run, so that two halves say what the whole would have said; no percentile is ever averaged. What cannot be known from
-//! the parts is absent: how long the generators together only waited within a gap, and gaps between writes of less than a tenth
-//! of a second.
+//! several parts is absent: how long the generators together only waited within a gap, and gaps between writes of less than a
+//! tenth of a second, or beyond the number that each part keeps.
 //!
 //! How sure the percentiles are is stated carefully: agents see the same store at the same time, so their values are taken to
 //! repeat each other, and all together are worth no more than those of the agent whose are worth least.
@@ -18,7 +18,7 @@ use reports::record::{
 use super::AgentResult;
 use crate::export::hlog::{self, IntervalLog};
 use crate::percentiles::Latencies;
-use crate::recorder::{GAP_MIN, Ledger};
+use crate::recorder::{GAP_MIN, GAPS_MAX, Ledger};
 use crate::verdict::{Evidence, OK_MIN, judge};
 
 /// Processes of agent number n are numbered from n times this on, in a history of several agents.
@@ -144,8 +144,16 @@ fn sums(parts: &[(String, AgentResult)]) -> Load {
             mine.end = mine.end.max(theirs.end);
         }
     }
-    let longest = sum.write_gaps.iter().max_by_key(|(_, length)| *length);
-    sum.longest_write_gap = longest.map(|(begin, length)| (*length, *begin));
+    if let [(_, only)] = parts {
+        sum.longest_write_gap = only.load.longest_write_gap;
+        sum.own_backoff_in_gap = only.load.own_backoff_in_gap;
+    } else if parts
+        .iter()
+        .all(|(_, part)| part.load.write_gaps.len() < GAPS_MAX)
+    {
+        let longest = sum.write_gaps.iter().max_by_key(|(_, length)| *length);
+        sum.longest_write_gap = longest.map(|(begin, length)| (*length, *begin));
+    }
     sum
 }
 

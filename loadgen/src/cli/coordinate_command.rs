@@ -67,6 +67,7 @@ pub(super) fn run(args: &CoordinateArgs) -> Result<u8, CommandError> {
             "--interval must be at least {INTERVAL_MIN_MS}ms with agents, whose logs have milliseconds"
         )));
     }
+    refuse(&args.output)?;
     let now_ms = unix_time_ms();
     let plan = SharedPlan {
         agents: args.agents.clone(),
@@ -80,6 +81,22 @@ pub(super) fn run(args: &CoordinateArgs) -> Result<u8, CommandError> {
     };
     let config = config_of(&run, &plan.name, plan.seed)?;
     block_on(measure(args, &run, &plan, config, now_ms))
+}
+
+/// What needs the numbers of a run while it goes on.
+fn refuse(output: &OutputArgs) -> Result<(), CommandError> {
+    let aborts = output.threshold.iter().any(|t| t.abort.is_some());
+    let refused = [
+        (output.stream, "--stream"),
+        (output.prometheus.is_some(), "--prometheus"),
+        (aborts, "`abort` in --threshold"),
+    ];
+    match refused.into_iter().find(|(given, _)| *given) {
+        Some((_, name)) => Err(CommandError::usage(format!(
+            "{name} needs the numbers while the run goes on, and agents send theirs at its end: leave it out"
+        ))),
+        None => Ok(()),
+    }
 }
 
 async fn measure(

@@ -7,7 +7,7 @@ use reports::record::Nanos;
 /// Shorter times between two writes are no gap worth telling.
 pub(crate) const GAP_MIN: Nanos = 100_000_000;
 /// Gaps kept; further ones are not told apart.
-const GAPS_MAX: usize = 10_000;
+pub(crate) const GAPS_MAX: usize = 10_000;
 
 /// Follows acknowledged writes.
 #[derive(Debug)]

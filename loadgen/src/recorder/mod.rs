@@ -25,7 +25,7 @@ use interval::{OpenInterval, merge_short_tail};
 use terms::Terms;
 
 pub use books::Summary;
-pub(crate) use gap::GAP_MIN;
+pub(crate) use gap::{GAP_MIN, GAPS_MAX};
 pub(crate) use interval::MEASURES;
 pub(crate) use ledger::Ledger;
 

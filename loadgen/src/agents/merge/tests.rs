@@ -136,13 +136,13 @@ fn bare(mut load: Load) -> Load {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     /// Parts of a run that are merged say what the whole would have said: counts, every percentile, minimum, maximum and mean,
     /// every slice, every term, and the log histogram for histogram.
     #[test]
     fn parts_that_are_merged_are_the_whole(
-        operations in proptest::collection::vec(made(), 1..400),
+        operations in proptest::collection::vec(made(), 1..150),
         of in 1_usize..5,
     ) {
         let whole = part(&operations);
