@@ -1,7 +1,7 @@
 //! A client of the whole cluster: finds the leader, follows it, and never repeats what may have happened.
 //!
 //! Promises: every operation has a deadline, told to the node and kept here; an operation is sent again only after a
-//! refusal that is certainly without effect ([`crate::outcome::classify`]); anything else ends it at once, a write as
+//! refusal that is certainly without effect ([`Target::disposition`]); anything else ends it at once, a write as
 //! unknown and a read as failed. A node that broke a connection or stayed silent is asked for its status before it gets
 //! another operation. Never hides an attempt: redirects and retries are counted in the result.
 

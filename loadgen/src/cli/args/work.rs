@@ -15,8 +15,8 @@ pub(in super::super) struct WorkArgs {
     /// [default: put=50,get=50]
     #[arg(long, value_parser = units::mix, value_name = "OP=WEIGHT,…")]
     pub(in super::super) mix: Option<Mix>,
-    /// Which keys are chosen how often: uniform, zipfian[:THETA], zipfian-ycsb, latest[:THETA], hotspot:KEYS/OPERATIONS,
-    /// sequential, exponential[:PERCENTILE,FRACTION] [default: uniform]
+    /// Which keys are chosen how often: uniform, zipfian or zipfian:THETA, zipfian-ycsb, latest, hotspot:KEYS/OPERATIONS,
+    /// sequential, exponential or exponential:PERCENTILE,FRACTION [default: uniform]
     #[arg(long, value_parser = key_choice, value_name = "CHOICE")]
     pub(in super::super) keys: Option<KeyChoice>,
     /// Number of keys [default: 1000]
