@@ -99,7 +99,7 @@ fn cost(resources: &Resources) -> String {
 }
 
 fn limit(bottleneck: &Bottleneck) -> String {
-    format!("  limited by {}", bottleneck.sentence)
+    format!("  bottleneck: {}", bottleneck.sentence)
 }
 
 /// Where requests went, if that is worth a line.
