@@ -67,7 +67,7 @@ impl<'a> Traffic<'a> {
                     Measure::Service
                 },
                 longest_write_gap: load.longest_write_gap,
-                duration: lasted(&load.intervals),
+                duration: span(&load.intervals).unwrap_or_else(|| lasted(&load.intervals)),
             });
         }
         let history = run.history.as_ref()?;
@@ -97,6 +97,13 @@ impl<'a> Traffic<'a> {
         };
         percentiles.filter(|p| p.count > 0).map(|p| (*f, p))
     }
+}
+
+/// The time that slices cover: without what came before the load, such as a warm-up or the writing of records.
+fn span(intervals: &[Interval]) -> Option<Nanos> {
+    let start = intervals.iter().map(|i| i.start).min()?;
+    let end = intervals.iter().map(|i| i.end).max()?;
+    end.checked_sub(start).filter(|length| *length > 0)
 }
 
 /// The verdict in a word and a sentence.

@@ -28,6 +28,7 @@ pub(super) fn text(found: &Found<'_>) -> String {
     let Found { run, outcome, .. } = found;
     let load = &outcome.load;
     let mut lines = vec![reports::summary(run).trim_end().to_owned()];
+    lines.extend(sure(load));
     lines.extend(scheduled(load));
     lines.extend(load.lag.as_ref().map(lag));
     lines.push(generator(outcome));
@@ -166,6 +167,31 @@ fn errors(load: &Load) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Where the percentiles of a repetition under the same conditions would lie.
+fn sure(load: &Load) -> Option<String> {
+    let total = load.total.as_ref()?;
+    let (name, latency) = match &total.response {
+        Some(response) => ("response", response),
+        None => ("service", total.service.as_ref()?),
+    };
+    let confidence = latency.confidence.as_ref()?;
+    let part = |name: &str, interval: Option<(Nanos, Nanos)>| {
+        interval.map(|(low, high)| format!("{name} {} to {}", human(low), human(high)))
+    };
+    let parts = [
+        part("p50", confidence.p50),
+        part("p99", confidence.p99),
+        part("p99.9", confidence.p999),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    Some(format!(
+        "  95 % intervals of the {name} time of all operations: {} ({} values, worth {:.0} independent ones)",
+        parts.join(", "),
+        latency.count,
+        confidence.effective_count
+    ))
 }
 
 /// The 99th percentile of everything that was planned, which failures cannot improve.
