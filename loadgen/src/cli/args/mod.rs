@@ -49,6 +49,19 @@ Exit codes:
   99   a threshold failed
   130  interrupted; what was measured by then is recorded";
 
+fn run_help() -> String {
+    format!(
+        "\
+Examples:
+  loadgen run --target raft:// --rate 500 --duration 10s      a fresh cluster on this machine, at 500 a second
+  loadgen run --endpoints a:50051,b:50051 --rate 5k           a cluster that runs already
+  loadgen run --target etcd://a:2379 --closed --clients 64    how much it takes when clients wait for answers
+  loadgen run --target raft:// --preset ycsb-a --stages '10s@100..1k' --threshold 'response:p99<20ms'
+
+{EXIT_CODES}"
+    )
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make one measured run.
@@ -120,7 +133,7 @@ pub(super) enum FailOn {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = run_help())]
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) target: TargetArgs,
