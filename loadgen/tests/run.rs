@@ -341,3 +341,37 @@ async fn compare_and_swap_expects_what_was_last_seen_and_so_succeeds_now_and_the
     assert!(ended["ok"] > 2, "{ended:?}");
     assert!(outcome.load.longest_write_gap.is_some());
 }
+
+/// A target that answers at once leaves the driver always with something to start: it must report, and hear that it is to
+/// stop, all the same.
+#[tokio::test]
+async fn a_target_that_answers_at_once_does_not_keep_the_driver_from_reporting_and_stopping() {
+    let none: [&str; 0] = [];
+    let target = std::sync::Arc::new(loadgen::target::Null);
+    let client = loadgen::Client::of(target, &none, loadgen::ClientOptions::default()).unwrap();
+    let mut config = config(Arrivals::Closed { clients: 64 }, 3_600_000);
+    config.workload.mix = Mix::new([(Operation::Put, 1)]).unwrap();
+    let outputs = Outputs {
+        history: loadgen::HistoryTarget::Discard,
+        latency_log: None,
+        intervals: None,
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let mut stop = Some(stop);
+    let mut reports = 0;
+    let note = |_: &loadgen::Progress| {
+        reports += 1;
+        if reports == 3 {
+            let _ = stop.take().unwrap().send(());
+        }
+    };
+    let stopping = async {
+        let _ = stopped.await;
+    };
+    let outcome = loadgen::run(config, client, RunClock::start(), outputs, note, stopping)
+        .await
+        .unwrap();
+    assert!(outcome.stopped && outcome.load.counts.ok > 0);
+    assert_eq!(outcome.load.planned, outcome.load.counts.total());
+    assert!(reports >= 3);
+}

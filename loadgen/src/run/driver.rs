@@ -178,11 +178,6 @@ impl Driver {
             if self.is_over() {
                 break None;
             }
-            if more {
-                // Others on this thread must get their turn: the connections.
-                tokio::task::yield_now().await;
-                continue;
-            }
             let next = self.next_boundary().into();
             if boundary.deadline() != next {
                 boundary.as_mut().reset(next);
@@ -200,6 +195,8 @@ impl Driver {
                         break Some(trouble);
                     }
                 }
+                // There is more to start at once; but others on this thread must get their turn first: the connections.
+                () = tokio::task::yield_now(), if more => {}
             }
         };
         self.abandon_the_rest();
