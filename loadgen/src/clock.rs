@@ -49,6 +49,29 @@ pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// A time in its largest fitting unit, with three digits, which is what a histogram keeps.
+pub(crate) fn human(nanos: Nanos) -> String {
+    let (unit, name) = match nanos {
+        0..1_000 => (1.0, "ns"),
+        1_000..1_000_000 => (1e3, "µs"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    };
+    let value = nanos as f64 / unit;
+    let decimals = match value {
+        _ if unit == 1.0 => 0,
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$} {name}")
+}
+
+/// Writes a duration as people do, such as `1m 30s`.
+pub(crate) fn humane<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +90,19 @@ mod tests {
         let before = Instant::now();
         let clock = RunClock::at(before + Duration::from_secs(5));
         assert_eq!(clock.nanos_of(before), 0);
+    }
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (68_400, "68.4 µs"),
+            (5_062_000, "5.06 ms"),
+            (515_300_000, "515 ms"),
+            (2_000_000_000, "2.00 s"),
+        ] {
+            assert_eq!(human(nanos), text);
+        }
     }
 }

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use reports::record::OutcomeKind;
 
-use crate::wire::CallError;
-
 /// What the store answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -259,22 +257,6 @@ impl Disposition {
             Disposition::NotSent => OutcomeKind::Refused,
             Disposition::Rejected => OutcomeKind::Rejected,
             Disposition::Ambiguous(kind) => kind,
-        }
-    }
-}
-
-/// An error in words: the status code in those of the protocol, and the message.
-pub(crate) fn describe(error: &CallError) -> String {
-    match error {
-        CallError::NotSent { reason } | CallError::Lost { reason } | CallError::Protocol { reason } => {
-            reason.clone()
-        }
-        CallError::Status(status) => {
-            format!(
-                "{:?}: {}",
-                tonic::Code::from_i32(status.code as i32),
-                status.message
-            )
         }
     }
 }

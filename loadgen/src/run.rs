@@ -18,6 +18,7 @@ use std::time::Duration;
 use reports::record::{Counts, Event, Interval, Load, Nanos, Operation, Percentiles};
 use serde::Serialize;
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use crate::client::Client;
 use crate::clock::RunClock;
@@ -37,16 +38,16 @@ pub struct LoadConfig {
     /// When it is done.
     pub arrivals: Arrivals,
     /// How long operations are started, after the warm-up.
-    #[serde(serialize_with = "humane")]
+    #[serde(serialize_with = "crate::clock::humane")]
     pub duration: Duration,
     /// How long operations are started before that; they are in the history and not in the numbers.
-    #[serde(serialize_with = "humane")]
+    #[serde(serialize_with = "crate::clock::humane")]
     pub warmup: Duration,
     /// How long open operations are waited for at the end.
-    #[serde(serialize_with = "humane")]
+    #[serde(serialize_with = "crate::clock::humane")]
     pub drain: Duration,
     /// Time limit of each operation, from its first attempt.
-    #[serde(serialize_with = "humane")]
+    #[serde(serialize_with = "crate::clock::humane")]
     pub timeout: Duration,
     /// Operations in flight at most; arrivals beyond it wait, and the wait counts in their response time.
     pub max_in_flight: usize,
@@ -58,7 +59,7 @@ pub struct LoadConfig {
     /// the plan, so that it stays to the end.
     pub catch_up: f64,
     /// Length of the slices in the record.
-    #[serde(serialize_with = "humane")]
+    #[serde(serialize_with = "crate::clock::humane")]
     pub interval: Duration,
     /// Everything random follows from it.
     pub seed: u64,
@@ -66,7 +67,7 @@ pub struct LoadConfig {
     pub client_cores: Option<u32>,
     /// For the verdict: how late 1 % of the arrivals may be noticed, where a tenth of the median response time is not
     /// more. Raise it where the process does other work too.
-    #[serde(serialize_with = "humane")]
+    #[serde(serialize_with = "crate::clock::humane")]
     pub lateness_limit: Duration,
     /// The verdict does not mind arrivals that wait for a place, nor operations left unsent for want of one. For runs
     /// that cause outages on purpose, where waiting is part of the result; elsewhere it hides that the store was not
@@ -141,10 +142,6 @@ pub enum Overflow {
     Shed,
     /// The run ends.
     Abort,
-}
-
-fn humane<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*duration))
 }
 
 /// How a run stands.
@@ -279,9 +276,15 @@ pub async fn run(
             });
         }
     }
-    let mut driver = Driver::start(config, workload, client, clock, outputs)?;
-    driver.preload().await?;
+    let driver = Driver::start(config, workload, client, clock, outputs).await?;
     driver.drive(progress, stop).await
+}
+
+/// A stop for [`run()`] that somebody else sends. If that is gone, nobody can say it any more, and the work goes on to its end.
+pub(crate) async fn told(stop: oneshot::Receiver<()>) {
+    if stop.await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,29 @@ use crate::recorder::MEASURES;
 
 /// Batches that may wait: at ten a second, more than a minute and a half of a disk that stands still.
 const BACKLOG_BATCHES: usize = 1000;
+
+/// An interval log in memory: the writing thread fills it, and whoever holds a clone takes it when the run is over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogBuffer(Arc<Mutex<Vec<u8>>>);
+
+impl LogBuffer {
+    /// What has been written since it was last taken.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for LogBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        buffer.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Takes events one by one.
 pub type EventSink = Box<dyn FnMut(&Event) -> io::Result<()> + Send>;

@@ -18,7 +18,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::parcel::Pieces;
 use super::{AGENTS_MAX, AgentResult, ClockOffset, Exchange};
-use crate::clock::RunClock;
+use crate::clock::{RunClock, nanos};
 
 /// How long an agent may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -160,10 +160,6 @@ pub async fn coordinate(
         begins,
         lost,
     })
-}
-
-fn nanos(duration: Duration) -> Nanos {
-    crate::clock::nanos(duration)
 }
 
 fn check(agents: &[String]) -> Result<(), CoordinateError> {

@@ -3,9 +3,7 @@
 //! Promises: nothing is sent to the store before the arguments made sense; the run ends when the coordinator is gone, and then
 //! leaves nothing behind. Never starts before it was told to.
 
-use std::future::pending;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::agent::{Order, Prepare, Ready, Report, order, report};
@@ -19,8 +17,8 @@ use crate::client::Client;
 use crate::clock::RunClock;
 use crate::history::HistoryLog;
 use crate::preload::preload;
-use crate::run::{self, Share};
-use crate::scribe::{HistoryTarget, Outputs};
+use crate::run::{self, Share, told};
+use crate::scribe::{HistoryTarget, LogBuffer, Outputs};
 use crate::workload::Workload;
 
 /// Processes of the history that wrote the records are numbered from here on; those of the run from zero on.
@@ -149,7 +147,7 @@ async fn measure(
         keep_history,
     } = prepared;
     config.begin_at = Some(at);
-    let log = Buffer::default();
+    let log = LogBuffer::default();
     let outputs = Outputs {
         intervals: None,
         history: match keep_history {
@@ -159,14 +157,8 @@ async fn measure(
         latency_log: Some(Box::new(log.clone())),
     };
     let (tell_stop, stop) = oneshot::channel();
-    let stop = async {
-        // Without anybody to tell it, the run goes on to its end, or to that of the coordinator.
-        if stop.await.is_err() {
-            pending::<()>().await;
-        }
-    };
     let mut outcome = tokio::select! {
-        outcome = run::run(config, client, clock, outputs, |_| {}, stop) => {
+        outcome = run::run(config, client, clock, outputs, |_| {}, told(stop)) => {
             outcome.map_err(|error| Status::aborted(error.to_string()))?
         }
         () = watch(orders, tell_stop) => return Err(Status::cancelled("the coordinator is gone")),
@@ -183,27 +175,5 @@ async fn watch(orders: &mut Streaming<Order>, tell_stop: oneshot::Sender<()>) {
             // Nobody listens any more if the run has just ended by itself.
             let _ = tell.send(());
         }
-    }
-}
-
-/// A file in memory that the writing thread fills.
-#[derive(Debug, Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-impl Buffer {
-    fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        buffer.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -3,7 +3,6 @@
 //! Promises that the arguments mean the same here as in `loadgen run`, because the same parser reads them; what is about output
 //! is refused by name, because the record is the coordinator's.
 
-use std::future::pending;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,7 +19,7 @@ use super::session::Session;
 use crate::agents;
 use crate::client::Client;
 use crate::clock::RunClock;
-use crate::run::{self, LoadConfig, Share};
+use crate::run::{self, LoadConfig, Share, told};
 
 /// Be one of several load generators that `loadgen coordinate` commands.
 #[derive(Debug, Args)]
@@ -57,7 +56,7 @@ pub(super) fn run(args: &AgentArgs) -> Result<u8, CommandError> {
         let stop = stop_signal()?;
         tokio::select! {
             served = agents::serve(listener, RunClock::start()) => served.map_err(CommandError::environment)?,
-            () = async { if stop.await.is_err() { pending::<()>().await } } => {}
+            () = told(stop) => {}
         }
         Ok(0)
     })

@@ -3,7 +3,6 @@
 //! Promises that a record which is not marked as partial holds exactly the one plan.
 
 use std::fs;
-use std::future::pending;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,6 +11,7 @@ use clap::Args;
 use reports::record::{LATENCY_FILE, NodeInfo, RunFolder};
 use serde_json::{Value, json};
 
+use super::CommandError;
 use super::agent_command::shared_arguments;
 use super::args::{OutputArgs, RunArgs};
 use super::identity::{base36, drawn_seed, unix_time_ms};
@@ -19,10 +19,9 @@ use super::interrupt::stop_signal;
 use super::probing::block_on;
 use super::recording::{create_folder, manifest, record_error};
 use super::run_command::{Measured, conclude, config_of, thresholds};
-use super::{CommandError, summary};
 use crate::agents::{AgentResult, ClockOffset, CoordinateError, Coordinated, Merged, SharedPlan, coordinate};
-use crate::clock::{RunClock, nanos};
-use crate::run::{LoadConfig, LoadOutcome};
+use crate::clock::{RunClock, human, nanos};
+use crate::run::{LoadConfig, LoadOutcome, told};
 use crate::workload::Workload;
 
 /// Slices below this cannot be told apart in the agents' interval logs, which have milliseconds.
@@ -109,13 +108,7 @@ async fn measure(
     let folder = create_folder(&args.output, now_ms)?;
     let clock = RunClock::start();
     let started = SystemTime::now();
-    let stop = stop_signal()?;
-    let stop = async {
-        // If the task that listens is gone, so are the signals: go on to the end.
-        if stop.await.is_err() {
-            pending::<()>().await;
-        }
-    };
+    let stop = told(stop_signal()?);
     let coordinated = match coordinate(plan, clock, stop).await {
         Ok(coordinated) => coordinated,
         Err(error) => {
@@ -244,7 +237,7 @@ fn clocks(plan: &SharedPlan, coordinated: &Coordinated) -> Value {
         agents["history"] = json!(format!(
             "The times of this history come from several clocks that are up to {} apart. The linearizability checker needs one \
              clock: what it finds holds only where operations lie further apart than that.",
-            summary::human(apart)
+            human(apart)
         ));
     }
     agents
@@ -256,8 +249,8 @@ fn agent_lines(coordinated: &Coordinated) -> String {
         let sign = if clock.offset < 0 { "-" } else { "+" };
         let clock = format!(
             "clock {sign}{} ± {}",
-            summary::human(clock.offset.unsigned_abs()),
-            summary::human(clock.error)
+            human(clock.offset.unsigned_abs()),
+            human(clock.error)
         );
         let Some(result) = result else {
             return format!("agent {agent}: {clock}; lost\n");
@@ -268,7 +261,7 @@ fn agent_lines(coordinated: &Coordinated) -> String {
         });
         let late = result.load.lag.as_ref().and_then(|lag| lag.pacer.p99);
         let late = late.map_or_else(String::new, |p99| {
-            format!(", arrivals noticed late by p99 {}", summary::human(p99))
+            format!(", arrivals noticed late by p99 {}", human(p99))
         });
         format!(
             "agent {agent}: {clock}; {} operations{cpu}{late}\n",

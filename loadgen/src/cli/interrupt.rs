@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{CommandError, INTERRUPTED};
+use crate::run::told;
 
 /// Resolves at the first interrupt; a second one ends the process there and then.
 pub(super) fn stop_signal() -> Result<oneshot::Receiver<()>, CommandError> {
@@ -38,15 +39,9 @@ pub(super) fn stop_signal() -> Result<oneshot::Receiver<()>, CommandError> {
 /// Does `work` unless the user interrupts it, which ends it without a result.
 pub(super) async fn until_interrupted<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
     let stop = stop_signal()?;
-    let interrupted = async {
-        // If the task that listens is gone, so are the signals: go on to the end.
-        if stop.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         done = work => Ok(done),
-        () = interrupted => Err(CommandError {
+        () = told(stop) => Err(CommandError {
             code: INTERRUPTED,
             text: "interrupted before there was a result".into(),
         }),

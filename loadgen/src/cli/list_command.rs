@@ -13,8 +13,9 @@ use reports::record::{
 };
 use serde::Serialize;
 
-use super::summary::{human, printable};
+use super::summary::printable;
 use super::{CommandError, summary};
+use crate::clock::human;
 
 /// Folders looked at in one root; further ones are counted on standard error.
 const FOLDERS_MAX: usize = 10_000;

@@ -8,7 +8,7 @@ use clap::Args;
 use reports::record::ThresholdUnit;
 use tokio::runtime::Builder;
 
-use super::args::{TargetArgs, WorkArgs};
+use super::args::{IN_FLIGHT_MAX, TargetArgs, WorkArgs};
 use super::identity::{base36, drawn_seed, unix_time_ms};
 use super::session::Session;
 use super::{CommandError, units};
@@ -73,7 +73,7 @@ impl ProbeArgs {
             timeout: self.timeout,
             max_in_flight: usize::try_from(self.max_in_flight)
                 .unwrap_or(usize::MAX)
-                .min(IN_FLIGHT_MAX),
+                .min(IN_FLIGHT_MAX as usize),
             seed,
             client_cores: Some(1),
             ..LoadConfig::default()
@@ -110,9 +110,6 @@ impl ProbeArgs {
         }
     }
 }
-
-/// Each operation in flight has its request in memory.
-const IN_FLIGHT_MAX: usize = 1_000_000;
 
 /// Runs `work` on one thread: on small machines the others belong to the store.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {

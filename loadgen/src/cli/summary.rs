@@ -10,6 +10,7 @@ use reports::record::{
 use serde_json::{Value, json};
 
 use super::CommandError;
+use crate::clock::human;
 use crate::run::LoadOutcome;
 
 /// Error texts shown for an operation.
@@ -111,36 +112,18 @@ fn endpoints(load: &Load) -> Option<String> {
         .filter(|endpoint| endpoint.attempts > 0)
         .map(|endpoint| {
             let name = endpoint.node.as_ref().unwrap_or(&endpoint.endpoint);
-            let Lines {
+            let EndpointLoad {
                 attempts,
                 ok,
                 redirects,
                 retries,
-            } = Lines::of(endpoint);
+                ..
+            } = endpoint;
             format!("{name} {attempts} ({ok} ok, {redirects} redirected to it, {retries} retries)")
         })
         .collect();
     (load.redirects + load.retries > 0 || parts.len() > 1)
         .then(|| format!("  requests: {}", parts.join(", ")))
-}
-
-/// The numbers of an endpoint that are shown.
-struct Lines {
-    attempts: u64,
-    ok: u64,
-    redirects: u64,
-    retries: u64,
-}
-
-impl Lines {
-    fn of(endpoint: &EndpointLoad) -> Lines {
-        Lines {
-            attempts: endpoint.attempts,
-            ok: endpoint.ok,
-            redirects: endpoint.redirects,
-            retries: endpoint.retries,
-        }
-    }
 }
 
 /// How much of the longest gap was the generator's own waiting.
@@ -233,24 +216,6 @@ fn or_few(value: Option<Nanos>) -> String {
     value.map_or_else(|| "n/a".into(), human)
 }
 
-/// With three digits, which is what a histogram keeps.
-pub(super) fn human(nanos: Nanos) -> String {
-    let (unit, name) = match nanos {
-        0..1_000 => (1.0, "ns"),
-        1_000..1_000_000 => (1e3, "µs"),
-        1_000_000..1_000_000_000 => (1e6, "ms"),
-        _ => (1e9, "s"),
-    };
-    let value = nanos as f64 / unit;
-    let decimals = match value {
-        _ if unit == 1.0 => 0,
-        ..10.0 => 2,
-        ..100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$} {name}")
-}
-
 pub(super) fn json(found: &Found<'_>) -> Value {
     let outcome = found.outcome;
     let mut document = reports::summary_json(found.run);
@@ -299,24 +264,5 @@ pub(super) fn print_bytes(text: &[u8]) -> Result<(), CommandError> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(CommandError::environment(error)),
         Ok(()) => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human;
-
-    #[test]
-    fn times_have_three_digits_and_a_unit() {
-        for (nanos, text) in [
-            (0, "0 ns"),
-            (999, "999 ns"),
-            (68_400, "68.4 µs"),
-            (5_062_000, "5.06 ms"),
-            (515_300_000, "515 ms"),
-            (2_000_000_000, "2.00 s"),
-        ] {
-            assert_eq!(human(nanos), text);
-        }
     }
 }

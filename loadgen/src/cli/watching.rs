@@ -11,7 +11,7 @@ use super::CommandError;
 use super::args::RunArgs;
 use crate::export::hlog::{Entry, IntervalLog};
 use crate::export::prometheus::{Labels, listen_address, render_progress, serve};
-use crate::run::{LoadConfig, Progress};
+use crate::run::{LoadConfig, Progress, told};
 use crate::scribe::{IntervalHistograms, IntervalSink};
 use crate::threshold::{self, Threshold, aborting};
 
@@ -97,14 +97,8 @@ impl Watching {
     pub(super) fn stopped(&self, stop: oneshot::Receiver<()>) -> impl Future<Output = ()> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move {
-            let user = async {
-                // If the task that listens is gone, so are the signals: go on to the end.
-                if stop.await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
             tokio::select! {
-                () = user => {}
+                () = told(stop) => {}
                 () = shared.stop.notified() => {}
             }
         }

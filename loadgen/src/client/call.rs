@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::outcome::{Failure, Outcome, describe};
+use crate::outcome::{Failure, Outcome};
 use crate::target::Malformed;
 use crate::wire::CallError;
 
@@ -79,7 +79,7 @@ impl fmt::Display for AttemptError {
         match self {
             AttemptError::Deadline => f.write_str("no answer before the deadline"),
             AttemptError::NeverLeft => f.write_str("the connection took nothing before the deadline"),
-            AttemptError::Wire(error) => f.write_str(&describe(error)),
+            AttemptError::Wire(error) => error.fmt(f),
             AttemptError::Malformed(error) => error.fmt(f),
         }
     }

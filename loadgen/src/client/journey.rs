@@ -1,5 +1,6 @@
 //! One operation on its way through the cluster: attempt by attempt, until it ended or its deadline passed.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,10 @@ use super::endpoint::{Endpoint, Reason};
 use super::{AttemptError, Call, Shared};
 use crate::outcome::{Answer, Disposition, Failure, OperationResult, Outcome};
 
-/// Where to go after an attempt.
+/// Where to go after an attempt that brought no answer.
 enum Next {
     Now(usize),
     AfterPause(usize),
-    Nowhere(Ended),
 }
 
 /// One operation on its way.
@@ -82,8 +82,8 @@ impl<'a> Journey<'a> {
         let endpoint = self.shared.endpoint(attempted.stop);
         self.attempts = 1;
         match self.judge(&endpoint, attempted) {
-            Next::Nowhere(ended) => self.end(ended),
-            next => match self.step(next).await {
+            ControlFlow::Break(ended) => self.end(ended),
+            ControlFlow::Continue(next) => match self.step(next).await {
                 Some(stop) => self.travel_from(stop).await,
                 None => self.nobody_took_it(),
             },
@@ -100,8 +100,8 @@ impl<'a> Journey<'a> {
                 self.count_attempt(&endpoint);
                 let attempted = attempt(self.shared, stop, &endpoint, self.call, self.deadline).await;
                 match self.judge(&endpoint, attempted) {
-                    Next::Nowhere(ended) => return self.end(ended),
-                    next => next,
+                    ControlFlow::Break(ended) => return self.end(ended),
+                    ControlFlow::Continue(next) => next,
                 }
             } else {
                 let refusal = format!("{} does not answer", endpoint.address);
@@ -126,12 +126,11 @@ impl<'a> Journey<'a> {
         match next {
             Next::Now(stop) => Some(stop),
             Next::AfterPause(stop) => self.pause().await.then_some(stop),
-            Next::Nowhere(_) => None,
         }
     }
 
     /// What to do after an attempt: go on, or end.
-    fn judge(&mut self, endpoint: &Endpoint, attempted: Attempted) -> Next {
+    fn judge(&mut self, endpoint: &Endpoint, attempted: Attempted) -> ControlFlow<Ended, Next> {
         let Attempted {
             stop,
             began,
@@ -140,7 +139,7 @@ impl<'a> Journey<'a> {
         } = attempted;
         let error = match result {
             Ok((answer, term)) => {
-                return Next::Nowhere(Ended {
+                return ControlFlow::Break(Ended {
                     outcome: Outcome::Ok(answer),
                     node: endpoint.node_id(),
                     term,
@@ -156,7 +155,7 @@ impl<'a> Journey<'a> {
             .push((disposition.kind(), at.saturating_duration_since(began)));
         self.last_refusal = (disposition.kind(), format!("{}: {}", endpoint.address, error));
         note(endpoint, disposition, began, at);
-        match disposition {
+        ControlFlow::Continue(match disposition {
             Disposition::Redirect => {
                 endpoint.count_redirected_away();
                 self.follow_hint(stop, &error)
@@ -165,13 +164,13 @@ impl<'a> Journey<'a> {
             Disposition::Again => Next::AfterPause(stop),
             Disposition::Rejected => {
                 let failure = Failure::new(OutcomeKind::Rejected, error.to_string()).at(&endpoint.address);
-                Next::Nowhere(Ended::without_answer(Outcome::Failed(failure), at))
+                return ControlFlow::Break(Ended::without_answer(Outcome::Failed(failure), at));
             }
             Disposition::Ambiguous(kind) => {
                 self.shared.turn_away(stop);
-                Next::Nowhere(Ended::without_answer(self.ambiguous(kind, endpoint, &error), at))
+                return ControlFlow::Break(Ended::without_answer(self.ambiguous(kind, endpoint, &error), at));
             }
-        }
+        })
     }
 
     fn follow_hint(&mut self, stop: usize, error: &AttemptError) -> Next {

@@ -252,11 +252,6 @@ impl Recorder {
         &self.finished
     }
 
-    /// How late arrivals were noticed so far.
-    pub fn lateness_so_far(&self) -> Percentiles {
-        self.pacer.percentiles()
-    }
-
     /// Closes intervals that are over by `now` and whose operations have all ended.
     pub fn close_intervals(&mut self, now: Nanos) -> Vec<IntervalHistograms> {
         let mut closed = Vec::new();

@@ -8,7 +8,7 @@ use super::driver::Driver;
 use super::source::plan_length;
 use super::{LoadError, LoadOutcome, Progress};
 use crate::clock::nanos;
-use crate::cpu::{machine_time, process_cpu};
+use crate::cpu::{machine_time, process_cpu, stolen};
 use crate::recorder::{Ledger, Totals};
 use crate::schedule::Arrivals;
 use crate::scribe::ScribeGone;
@@ -139,7 +139,7 @@ impl Driver {
             steal: self
                 .machine_before
                 .zip(machine_time())
-                .and_then(|(before, after)| after.stolen_since(before)),
+                .and_then(|(before, after)| stolen(before, after)),
             rate,
         })
     }

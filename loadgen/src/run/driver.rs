@@ -18,11 +18,12 @@ use super::source::{Source, plan_length};
 use super::{LoadConfig, LoadError, LoadOutcome, Overflow, Progress};
 use crate::client::Client;
 use crate::clock::{RunClock, nanos};
-use crate::cpu::{MachineTime, machine_time, process_cpu};
+use crate::cpu::{machine_time, process_cpu};
 use crate::history::{HistoryLog, Processes};
 use crate::pacer::Pacer;
 use crate::preload::preload;
 use crate::recorder::{Recorder, headline};
+use crate::sampling::MachineStat;
 use crate::scribe::{HistoryTarget, Outputs, Scribe, ScribeGone};
 use crate::wire::{Completion, Completions};
 use crate::workload::Workload;
@@ -71,7 +72,7 @@ pub(super) struct Driver {
     pub(super) crowded_below: u64,
     pub(super) queued: u64,
     pub(super) cpu_before: Option<Nanos>,
-    pub(super) machine_before: Option<MachineTime>,
+    pub(super) machine_before: Option<MachineStat>,
     /// Operations planned and not ended, over the seconds since the plan began, without the warm-up.
     pub(super) open_over_time: Vec<(f64, f64)>,
     pub(super) endpoints_before: Vec<EndpointLoad>,
@@ -81,7 +82,9 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn start(
+    /// Writes the records that the workload asks for, if that was asked for. The run begins when they are there, and not
+    /// before the time that it was told to begin at.
+    pub(super) async fn start(
         config: LoadConfig,
         workload: Arc<Workload>,
         client: Client,
@@ -90,20 +93,37 @@ impl Driver {
     ) -> Result<Driver, LoadError> {
         let open_loop = config.arrivals.is_open();
         let keep_history = !matches!(outputs.history, HistoryTarget::Discard);
+        let history = Arc::new(HistoryLog::new(clock, keep_history));
         let scribe =
             Scribe::start(outputs, clock, headline(open_loop)).map_err(|source| LoadError::Thread {
                 what: "writer",
                 source,
             })?;
-        let origin = Instant::now();
+        let mut first_process = 0;
+        if config.preload {
+            first_process = preload(&client, &workload, &history, first_process, |_| {}).await?;
+            scribe
+                .events(history.take())
+                .map_err(|_| LoadError::OutputBehind)?;
+        }
+        // Made before the clock starts: for many keys it takes a while.
+        let (source, keys) = (Source::of(&config), Keys::of(&workload));
+        let origin = match config.begin_at {
+            None => Instant::now(),
+            Some(at) => {
+                let origin = clock.instant_of(at);
+                sleep_until(origin.into()).await;
+                origin
+            }
+        };
         let begins = clock.nanos_of(origin);
         Ok(Driver {
-            source: Source::of(&config),
+            source,
             scribe,
             recorder: Recorder::new(open_loop, begins + nanos(config.warmup), nanos(config.interval)),
             warmup: Counts::default(),
-            processes: Processes::starting_at(0),
-            keys: Keys::of(&workload),
+            processes: Processes::starting_at(first_process),
+            keys,
             flights: Flights::default(),
             journeys: JoinSet::new(),
             completions: Completions::new(),
@@ -123,40 +143,10 @@ impl Driver {
             reported_slices: 0,
             client,
             workload,
-            history: Arc::new(HistoryLog::new(clock, keep_history)),
+            history,
             clock,
             config,
         })
-    }
-
-    /// Writes the records that the workload asks for, if that was asked for. The run begins when they are there, and not
-    /// before the time that it was told to begin at.
-    pub(super) async fn preload(&mut self) -> Result<(), LoadError> {
-        if self.config.preload {
-            let first = self.processes.unused();
-            let unused = preload(&self.client, &self.workload, &self.history, first, |_| {}).await?;
-            self.processes = Processes::starting_at(unused);
-            self.scribe
-                .events(self.history.take())
-                .map_err(|_| LoadError::OutputBehind)?;
-        }
-        let origin = match self.config.begin_at {
-            None => Instant::now(),
-            Some(at) => {
-                let origin = self.clock.instant_of(at);
-                sleep_until(origin.into()).await;
-                origin
-            }
-        };
-        self.begins = self.clock.nanos_of(origin);
-        self.noticed_until = self.begins;
-        self.cpu_before = process_cpu();
-        self.machine_before = machine_time();
-        self.endpoints_before = self.client.endpoint_loads();
-        self.reported = (origin, 0);
-        let open_loop = self.config.arrivals.is_open();
-        self.recorder = Recorder::new(open_loop, self.measured_from(), nanos(self.config.interval));
-        Ok(())
     }
 
     pub(super) async fn drive(

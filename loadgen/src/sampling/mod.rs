@@ -19,7 +19,7 @@ mod scrape;
 mod thin;
 mod watched;
 
-pub(crate) use proc::ProcessStat;
+pub(crate) use proc::{MachineStat, ProcessStat};
 
 pub use bottleneck::{Evidence, Waited, bottleneck};
 pub use sampler::{PERIOD_MAX, PERIOD_MIN, Sampler, WATCHED_MAX};

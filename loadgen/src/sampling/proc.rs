@@ -105,18 +105,18 @@ pub(super) fn thread_cpu(reader: &mut Reader) -> Option<u64> {
 
 /// `/proc/stat`, times in nanoseconds over all processors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct MachineStat {
-    pub(super) total: u64,
+pub(crate) struct MachineStat {
+    pub(crate) total: u64,
     /// With `iowait`.
     pub(super) idle: u64,
     pub(super) iowait: u64,
-    pub(super) steal: u64,
+    pub(crate) steal: u64,
     pub(super) cores: u32,
     pub(super) context_switches: Option<u64>,
 }
 
 impl MachineStat {
-    pub(super) fn parse(stat: &str) -> Option<MachineStat> {
+    pub(crate) fn parse(stat: &str) -> Option<MachineStat> {
         let mut lines = stat.lines();
         let all = lines.next()?.strip_prefix("cpu ")?;
         // user nice system idle iowait irq softirq steal; the two for guests are part of user and nice.

@@ -37,7 +37,7 @@ pub enum Arrivals {
         /// Starts at once; above zero.
         size: u64,
         /// From one burst to the next; above zero.
-        #[serde(serialize_with = "super::humane")]
+        #[serde(serialize_with = "crate::clock::humane")]
         every: Duration,
     },
     /// A plan that was read from a file.

@@ -26,7 +26,3 @@ pub use parse::{parse_arrival, parse_stages};
 pub use rate::{RATE_MAX, Rate};
 pub use replay::{ARRIVALS_MAX, Replay};
 pub use stages::{STAGES_LENGTH_MAX, STAGES_MAX, Spacing, Stage, Stages};
-
-fn humane<S: serde::Serializer>(duration: &std::time::Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*duration))
-}

@@ -23,7 +23,7 @@ pub const STAGES_LENGTH_MAX: Duration = Duration::from_secs(365 * 86_400);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stage {
     /// How long it takes.
-    #[serde(serialize_with = "super::humane")]
+    #[serde(serialize_with = "crate::clock::humane")]
     pub length: Duration,
     /// The rate at its start.
     pub from: Rate,

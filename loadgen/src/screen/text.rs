@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use reports::record::Nanos;
 
+use crate::clock::human;
+
 /// Longest name that is shown.
 const NAME_CHARS_MAX: usize = 60;
 
@@ -22,23 +24,7 @@ pub(super) fn count(number: u64) -> String {
 
 /// A time with three digits; a dash for one that is not known.
 pub(super) fn time(nanos: Option<Nanos>) -> String {
-    let Some(nanos) = nanos else {
-        return "-".into();
-    };
-    let (unit, name) = match nanos {
-        0..1_000 => (1.0, "ns"),
-        1_000..1_000_000 => (1e3, "µs"),
-        1_000_000..1_000_000_000 => (1e6, "ms"),
-        _ => (1e9, "s"),
-    };
-    let value = nanos as f64 / unit;
-    let decimals = match value {
-        _ if unit == 1.0 => 0,
-        ..10.0 => 2,
-        ..100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$} {name}")
+    nanos.map_or_else(|| "-".into(), human)
 }
 
 /// A name from outside, made harmless: control characters and those that change the direction of writing become a dot,

@@ -4,8 +4,6 @@
 //! arrivals that wait for a place show as backlog. How many independent values a probe's latencies are worth is estimated from the
 //! means of its slices (batch means with batches of [`SLICE`]); dependence that reaches beyond a slice is underestimated.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -19,8 +17,8 @@ use crate::export::hlog::{HlogError, IntervalLog};
 use crate::percentiles::growing;
 use crate::run::{LoadConfig, LoadError, LoadOutcome, run};
 use crate::schedule::{Arrivals, Rate};
-use crate::scribe::{HistoryTarget, Outputs};
-use crate::threshold::{Measurements, Metric, Series, Stretch};
+use crate::scribe::{HistoryTarget, LogBuffer, Outputs};
+use crate::threshold::{Measurements, Metric, Series, Stretch, count_all, schedule};
 
 /// Length of the slices of a probe.
 pub const SLICE: Duration = Duration::from_millis(100);
@@ -73,7 +71,7 @@ impl Prober for LoadProber {
             ..self.config.clone()
         };
         self.probes += 1;
-        let log = Buffer::default();
+        let log = LogBuffer::default();
         let outputs = Outputs {
             history: HistoryTarget::Discard,
             latency_log: Some(Box::new(log.clone())),
@@ -172,33 +170,10 @@ fn evidence(load: &Load, log: &IntervalLog, measured: Stretch) -> Measurements {
         evidence.whole.latencies.insert(Series::total(metric), (total, 0));
     }
     let independence = independence(log);
-    let response = evidence
-        .whole
-        .latencies
-        .get(&Series::total(Metric::Response))
-        .map(|(all, _)| all.clone());
-    if let Some(response) = response {
-        let infinite = load.planned.saturating_sub(response.len());
-        evidence
-            .whole
-            .latencies
-            .insert(Series::total(Metric::Scheduled), (response, infinite));
-    }
+    schedule(&mut evidence.whole, load.planned);
     let series = evidence.whole.latencies.keys();
     evidence.independence = series.map(|series| (series.clone(), independence)).collect();
-    let errors = load.counts.total() - load.counts.ok;
-    for (metric, count) in [
-        (Metric::Errors, errors),
-        (Metric::Throughput, load.counts.total() - load.counts.unsent),
-        (Metric::Goodput, load.counts.ok),
-        (Metric::Retries, load.retries),
-        (Metric::Redirects, load.redirects),
-    ] {
-        evidence
-            .whole
-            .tallies
-            .insert(Series::total(metric), (count, load.planned));
-    }
+    count_all(&mut evidence.whole, load);
     evidence
 }
 
@@ -230,30 +205,6 @@ fn independence(log: &IntervalLog) -> f64 {
         .sum();
     let tau = average * (between / degrees) / variance;
     1.0 / tau.max(1.0)
-}
-
-/// A log in memory.
-#[derive(Debug, Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-impl Buffer {
-    fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

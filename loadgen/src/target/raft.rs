@@ -98,9 +98,9 @@ impl Target for Raft {
     }
 
     fn disposition(&self, status: &RpcStatus) -> Disposition {
-        match (text(status, metadata::OUTCOME), status.code) {
+        match (status.field(metadata::OUTCOME), status.code) {
             (Some(metadata::NOT_EXECUTED), code::FAILED_PRECONDITION | code::UNAVAILABLE) => {
-                if text(status, metadata::LEADER_ID).is_some() {
+                if status.field(metadata::LEADER_ID).is_some() {
                     Disposition::Redirect
                 } else {
                     Disposition::Elsewhere
@@ -118,8 +118,8 @@ impl Target for Raft {
 
     fn leader_hint<'a>(&self, status: &'a RpcStatus) -> (Option<&'a str>, Option<&'a str>) {
         (
-            text(status, metadata::LEADER_ID),
-            text(status, metadata::LEADER_ADDRESS),
+            status.field(metadata::LEADER_ID),
+            status.field(metadata::LEADER_ADDRESS),
         )
     }
 
@@ -238,13 +238,6 @@ fn header(message: &[u8]) -> Result<(&str, u64), Malformed> {
         }
     }
     Ok((node, term))
-}
-
-fn text<'a>(status: &'a RpcStatus, name: &str) -> Option<&'a str> {
-    let found = status.metadata.iter().find(|(key, _)| key == name);
-    found
-        .map(|(_, value)| value.as_str())
-        .filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -45,3 +45,4 @@ pub use expression::{
 pub use measurements::{Measurements, Series, Slice};
 pub use quantity::quantity;
 pub use recorded::evidence;
+pub(crate) use recorded::{count_all, schedule};

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use reports::record::{Interval, Load, Measure, Nanos, Operation, OutcomeKind};
+use reports::record::{Interval, Load, Measure, Nanos};
 
 use super::evidence::Stretch;
 use super::expression::Metric;
 use super::measurements::{Measurements, Series, Slice};
 use crate::export::hlog::IntervalLog;
 use crate::percentiles::growing;
+use crate::scribe::Tag;
 
 /// What a run's `load.json` and `latency.hlog` say of the time from `measured_from` on. Times of the log are those of the
 /// run's clock.
@@ -29,15 +30,15 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
     let mut evidence = Measurements::empty(measured);
     evidence.slices = load.intervals.iter().map(slice_of).collect();
     for entry in &log.entries {
-        let Some((operation, outcome, measure)) = entry.tag.as_deref().and_then(parts) else {
+        let Some(tag) = entry.tag.as_deref().and_then(Tag::parse) else {
             continue;
         };
         let histogram = entry.histogram();
-        enter(&mut evidence.whole, operation, outcome, measure, &histogram);
+        enter(&mut evidence.whole, tag, &histogram);
         let start = u64::try_from(entry.start).unwrap_or(0);
         let holds = |slice: &&mut Slice| (slice.stretch.start..slice.stretch.end).contains(&start);
         if let Some(slice) = evidence.slices.iter_mut().find(holds) {
-            enter(slice, operation, outcome, measure, &histogram);
+            enter(slice, tag, &histogram);
         }
     }
     schedule(&mut evidence.whole, load.counts.total());
@@ -89,34 +90,13 @@ fn slice_of(interval: &Interval) -> Slice {
     slice
 }
 
-fn parts(tag: &str) -> Option<(Operation, OutcomeKind, Measure)> {
-    let mut parts = tag.split('.');
-    let (operation, outcome, measure) = (parts.next()?, parts.next()?, parts.next()?);
-    let measures = [
-        Measure::Response,
-        Measure::Service,
-        Measure::Attempt,
-        Measure::Lag,
-    ];
-    Some((
-        Operation::ALL
-            .into_iter()
-            .find(|known| known.as_str() == operation)?,
-        OutcomeKind::ALL
-            .into_iter()
-            .find(|known| known.as_str() == outcome)?,
-        measures.into_iter().find(|known| known.as_str() == measure)?,
-    ))
-}
-
 /// Adds a histogram to every series that it belongs to.
-fn enter(
-    slice: &mut Slice,
-    operation: Operation,
-    outcome: OutcomeKind,
-    measure: Measure,
-    values: &Histogram<u64>,
-) {
+fn enter(slice: &mut Slice, tag: Tag, values: &Histogram<u64>) {
+    let Tag {
+        operation,
+        outcome,
+        measure,
+    } = tag;
     let metric = match measure {
         Measure::Response => Metric::Response,
         Measure::Service => Metric::Service,
@@ -146,7 +126,7 @@ fn enter(
 }
 
 /// Response times among everything that was planned, where what was not answered well counts as infinite.
-fn schedule(slice: &mut Slice, planned: u64) {
+pub(crate) fn schedule(slice: &mut Slice, planned: u64) {
     if let Some((response, _)) = slice.latencies.get(&Series::total(Metric::Response)) {
         let response = response.clone();
         let infinite = planned.saturating_sub(response.len());
@@ -156,7 +136,8 @@ fn schedule(slice: &mut Slice, planned: u64) {
     }
 }
 
-fn tallies(whole: &mut Slice, load: &Load) {
+/// What the whole run counted, all operations together.
+pub(crate) fn count_all(whole: &mut Slice, load: &Load) {
     let counts = load.counts;
     let ended = counts.total();
     for (metric, count) in [
@@ -168,6 +149,10 @@ fn tallies(whole: &mut Slice, load: &Load) {
     ] {
         whole.tallies.insert(Series::total(metric), (count, ended));
     }
+}
+
+fn tallies(whole: &mut Slice, load: &Load) {
+    count_all(whole, load);
     for (operation, of_it) in &load.operations {
         let ended = of_it.counts.total();
         for (metric, count) in [

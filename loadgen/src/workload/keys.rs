@@ -58,11 +58,6 @@ pub enum KeyChoice {
 }
 
 impl KeyChoice {
-    /// Whether it goes back from the newest key, and so needs to be told which keys are known to exist.
-    pub fn follows_inserts(&self) -> bool {
-        matches!(self, KeyChoice::Latest { .. } | KeyChoice::Exponential { .. })
-    }
-
     pub(super) fn check(&self) -> Result<(), WorkloadError> {
         let positive = |number: f64| number.is_finite() && number > 0.0;
         let problem = match *self {

@@ -22,7 +22,7 @@ use super::sweep_command::SweepArgs;
 
 pub(super) use load::LoadArgs;
 pub(super) use output::OutputArgs;
-pub(super) use pace::PaceArgs;
+pub(super) use pace::{IN_FLIGHT_MAX, PaceArgs};
 pub(super) use target::TargetArgs;
 pub(super) use work::WorkArgs;
 

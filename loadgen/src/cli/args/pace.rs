@@ -15,7 +15,7 @@ choose who decides when the next operation starts:
                          the load, which hides the stall from the percentiles. Use it to find the highest throughput.";
 
 /// Each operation in flight has its request in memory.
-const IN_FLIGHT_MAX: u64 = 1_000_000;
+pub(in super::super) const IN_FLIGHT_MAX: u64 = 1_000_000;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pace")]
