@@ -126,8 +126,8 @@ impl Tombstones {
     }
 
     /// A store may keep nothing of a delete that found nothing: who reads later is told index 0, as if nobody had ever
-    /// deleted. Such deletes, before the first value of which the index is known, are taken for reads of the beginning. In
-    /// an order in which they fit as that, they change nothing.
+    /// deleted. Such deletes, before the first change of which the index is known, are taken for reads of the beginning.
+    /// In an order in which they fit as that, they change nothing.
     fn take_deletes_of_nothing_for_reads(&mut self, register: &Register) {
         let reads = || register.ops.iter().filter(|op| op.action == Action::Read(ABSENT));
         if !reads().any(|op| op.index == Some(0) && op.end >= self.first_start) {
@@ -139,13 +139,16 @@ impl Tombstones {
             .iter()
             .filter(|(value, _)| **value < register.values);
         let first_value = values.map(|(_, index)| *index).min().unwrap_or(u64::MAX);
+        let first_seen = told.range(1..).next().copied().unwrap_or(u64::MAX);
+        let first_change = first_value.min(first_seen);
         for (op, action) in register.ops.iter().zip(&mut self.actions) {
             if let (Action::Write(ABSENT), Some(index)) = (op.action, op.index)
                 && !op.is_unknown()
-                && index < first_value
-                && !told.contains(&index)
+                && index < first_change
             {
-                self.deletes.remove(&position(index));
+                if let Some(delete) = self.deletes.remove(&position(index)) {
+                    self.index_of.remove(&delete);
+                }
                 *action = Action::Read(ABSENT);
             }
         }
@@ -245,6 +248,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::checker::register::NEVER;
     use crate::checker::zones;
 
     fn register(ops: &[(Action, u64)]) -> Register {
@@ -278,5 +282,51 @@ mod tests {
         stale[4] = (Action::Write(2), 7);
         stale[5] = (Action::Read(ABSENT), 0);
         assert!(zones::check(&name(&register(&stale)).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_store_that_remembers_deletes_of_nothing_needs_no_search() {
+        // The first read is answered from before the delete that it is concurrent with.
+        let at = |start, end, action, index| Op {
+            operation: 0,
+            action,
+            start,
+            end,
+            index: Some(index),
+        };
+        let decided = |ops: Vec<Op>| {
+            let register = Register {
+                ops,
+                values: 3,
+                failed: HashMap::new(),
+            };
+            zones::check(&name(&register).unwrap()).is_ok()
+        };
+        // A delete that is seen, and one after it that found nothing and that nobody saw.
+        assert!(decided(vec![
+            at(0, 20, Action::Read(ABSENT), 0),
+            at(10, 15, Action::Write(ABSENT), 3),
+            at(25, 30, Action::Read(ABSENT), 3),
+            at(35, 40, Action::Write(ABSENT), 5),
+            at(45, 50, Action::Write(1), 7),
+        ]));
+        // A swap saw what the delete left, and no other delete is made up for it.
+        assert!(decided(vec![
+            at(0, 20, Action::Read(ABSENT), 0),
+            at(10, 15, Action::Write(ABSENT), 3),
+            at(25, 30, Action::Swap(ABSENT, 1), 5),
+            at(35, 40, Action::Write(ABSENT), 7),
+        ]));
+        let unknown_delete = Op {
+            end: NEVER,
+            index: None,
+            ..at(60, 0, Action::Write(ABSENT), 0)
+        };
+        assert!(decided(vec![
+            at(0, 20, Action::Read(ABSENT), 0),
+            at(10, 15, Action::Write(ABSENT), 3),
+            at(25, 30, Action::Swap(ABSENT, 1), 5),
+            unknown_delete,
+        ]));
     }
 }
