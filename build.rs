@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `bytes` fields become `Bytes`: a decoded payload is a slice of the receive buffer, not a copy.
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::ModestCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

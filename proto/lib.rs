@@ -7,6 +7,8 @@
 // Generated code answers to its generator, not to the lints of this house.
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
+mod codec;
+
 /// What clients see: `raft.KeyValueService`.
 pub mod raft {
     tonic::include_proto!("raft");

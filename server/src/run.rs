@@ -1,6 +1,8 @@
 //! From a checked configuration to a node that serves, and back to an orderly end.
 
 mod connections;
+mod cork;
+mod dispatch;
 mod serving;
 
 use std::future::Future;

@@ -17,6 +17,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::cork::Corked;
+
 /// Whoever connects must say something within this time.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// The wait after the system could not give a connection, for it will not be able to at once.
@@ -90,7 +92,7 @@ fn is_time_to(last: &mut Option<Instant>) -> bool {
 
 /// A connection that makes room when it ends.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Corked<TcpStream>,
     /// Until something has arrived.
     silence: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
@@ -99,7 +101,7 @@ pub(super) struct Connection {
 impl Connection {
     fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Connection {
         Connection {
-            stream,
+            stream: Corked::new(stream),
             silence: Some(Box::pin(sleep_until(Instant::now() + SILENCE_MAX))),
             _permit: permit,
         }
@@ -110,7 +112,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().connect_info()
     }
 }
 

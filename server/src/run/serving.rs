@@ -11,11 +11,12 @@ use proto::raft::state_service_server::StateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::server::NamedService;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::dispatch::Dispatch;
 use super::{NodeError, causes, connections};
 use crate::grpc::{Admins, KeyValues, States};
 use crate::node::{Driver, Handle};
@@ -53,10 +54,19 @@ impl Serving {
         let (health_reporter, health) = tonic_health::server::health_reporter();
         let health_reports = Health(health_reporter);
         let reporting = tokio::spawn(health_reports.clone().report(self.leader_known));
-        let router =
-            router(self.server, self.service, self.admins, self.states, self.peers).add_service(health);
+        let service = Dispatch {
+            key_values: KeyValueServiceServer::new(self.service)
+                .max_decoding_message_size(crate::grpc::REQUEST_BYTES_MAX),
+            others: others(self.admins, self.states, self.peers)
+                .add_service(health)
+                .prepare(),
+        };
         let incoming = connections::incoming(self.listener, self.connections_max);
-        let mut serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, wait_until(closed)));
+        let mut serving = tokio::spawn(self.server.serve_with_incoming_shutdown(
+            service,
+            incoming,
+            wait_until(closed),
+        ));
 
         let mut running = tokio::spawn(self.driver.run());
         let (mut ended, mut served) = (None, None);
@@ -112,20 +122,10 @@ pub(super) fn server(tls: Option<ServerTlsConfig>) -> Result<Server, NodeError> 
     }
 }
 
-/// Every service but health.
-fn router(
-    mut server: Server,
-    service: KeyValues,
-    admins: Admins,
-    states: States,
-    peers: PeerEndpoint,
-) -> Router {
+/// Every service but those of clients, and health.
+fn others(admins: Admins, states: States, peers: PeerEndpoint) -> Routes {
     let peers = PeerServiceServer::new(peers).max_decoding_message_size(crate::FRAME_BYTES_MAX);
-    server
-        .add_service(
-            KeyValueServiceServer::new(service).max_decoding_message_size(crate::grpc::REQUEST_BYTES_MAX),
-        )
-        .add_service(AdminServiceServer::new(admins))
+    Routes::new(AdminServiceServer::new(admins))
         .add_service(StateServiceServer::new(states))
         .add_service(peers)
         .add_service(reflection_v1())
