@@ -42,6 +42,12 @@ enum Command {
     /// Be a node of a cluster (this is how this program starts its nodes).
     #[command(hide = true)]
     Node(server::config::Args),
+    /// Be the echo of a local cluster.
+    #[command(hide = true)]
+    NodeEcho(loadgen::cli::EchoArgs),
+    /// Turn into a node that is another program.
+    #[command(hide = true)]
+    NodeExec(loadgen::cli::ExecArgs),
 }
 
 /// What is neither a verdict nor a bug: the user must change something.
@@ -54,6 +60,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         // A node sets up its own logging and runtime.
         Command::Node(arguments) => server::cli::node(arguments),
+        Command::NodeEcho(arguments) => loadgen::cli::node_echo(&arguments),
+        Command::NodeExec(arguments) => loadgen::cli::node_exec(&arguments),
         Command::Run(arguments) => run::main(arguments),
         Command::Up(arguments) => up::main(arguments),
         Command::Check(arguments) => check::main(&arguments),

@@ -156,7 +156,7 @@ fn one_run_a_side_decides_nothing() {
         &[
             "UNDECIDED",
             "within-run only: cannot see run-to-run noise",
-            "+200 %",
+            "3.00 x",
             "6 runs a side",
         ],
     );

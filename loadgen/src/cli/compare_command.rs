@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use reports::record::{Run, ThresholdUnit};
+use reports::record::{Resources, Run, ThresholdUnit};
 use serde_json::json;
 
 use super::{CommandError, USAGE, live_compare, recorded, summary};
@@ -17,6 +17,21 @@ use crate::threshold::quantity;
 
 /// Runs a side; more would make more pairs than a comparison holds in memory.
 const RUNS_MAX: usize = 1000;
+
+/// What a trial is if nothing is said of it: as many writes as the target takes.
+pub(super) const TRIAL: [&str; 11] = [
+    "--closed",
+    "--clients",
+    "256",
+    "--mix",
+    "put=1",
+    "--value-size",
+    "256",
+    "--warmup",
+    "2s",
+    "--duration",
+    "10s",
+];
 
 /// Something got worse.
 const REGRESSION: u8 = 1;
@@ -46,8 +61,9 @@ pub(super) struct CompareArgs {
     /// The other runs.
     #[arg(long, value_delimiter = ',', value_name = "RUN,…", requires = "base")]
     new: Vec<PathBuf>,
-    /// A target to make trials of, twice: the base and the new one. Without nodes, as in raft:// or etcd://, each trial
-    /// starts a fresh cluster on this machine. The options of `loadgen run` follow after `--`.
+    /// A target to make trials of, twice: the base and the new one. Without nodes, as in `raft` or `etcd`, each trial
+    /// starts a fresh cluster on this machine. The options of `loadgen run` follow after `--`; without any, 256 clients
+    /// write 256 bytes each as fast as they are answered, for ten seconds a trial.
     #[arg(long, value_name = "URL", conflicts_with_all = ["base_run", "base"])]
     target: Vec<String>,
     /// Trials of each target, made in turns.
@@ -158,6 +174,7 @@ struct Recorded {
     label: String,
     path: PathBuf,
     run: Run,
+    resources: Option<Resources>,
 }
 
 fn read(runs: &[PathBuf]) -> Result<Vec<Recorded>, CommandError> {
@@ -167,6 +184,7 @@ fn read(runs: &[PathBuf]) -> Result<Vec<Recorded>, CommandError> {
             label: summary::printable(&name.display().to_string()),
             path: resolved(folder.path()),
             run: Run::read(&folder).map_err(recorded::record_error)?,
+            resources: folder.read_resources().map_err(recorded::record_error)?,
         })
     };
     runs.iter().map(read).collect()
@@ -207,7 +225,10 @@ fn all_differences(base: &[Recorded], new: &[Recorded]) -> Vec<(String, Differen
 }
 
 fn trials(runs: &[Recorded]) -> Result<Vec<Trial>, CommandError> {
-    let trial = |run: &Recorded| Trial::of(&run.label, &run.run).map_err(CommandError::usage);
+    let trial = |run: &Recorded| {
+        let trial = Trial::of(&run.label, &run.run).map_err(CommandError::usage)?;
+        Ok(trial.with_resources(run.resources.as_ref()))
+    };
     runs.iter().map(trial).collect()
 }
 
@@ -272,7 +293,7 @@ fn headline(comparison: &Comparison) -> String {
 fn row(metric: &MetricComparison) -> String {
     let unit = match metric.metric {
         Metric::Throughput => ThresholdUnit::PerSecond,
-        Metric::Latency(..) | Metric::ClientCpu => ThresholdUnit::Nanoseconds,
+        Metric::Latency(..) | Metric::ClientCpu | Metric::ServerCpu => ThresholdUnit::Nanoseconds,
     };
     let interval = metric.interval.map_or_else(
         || "n/a (too few runs)".into(),
@@ -294,8 +315,11 @@ fn row(metric: &MetricComparison) -> String {
     )
 }
 
-/// A ratio as a change in percent.
+/// A ratio as a change in percent, or, where that says little, as it is.
 fn change(ratio: f64) -> String {
+    if !(0.5..2.0).contains(&ratio) {
+        return format!("{ratio:.2} x");
+    }
     let percent = (ratio - 1.0) * 100.0;
     match percent.abs() {
         0.0..10.0 => format!("{percent:+.1} %"),
@@ -322,6 +346,8 @@ mod tests {
         assert_eq!(change(1.2), "+20 %");
         assert_eq!(change(0.985), "-1.5 %");
         assert_eq!(change(1.0), "+0.0 %");
+        assert_eq!(change(3.456), "3.46 x");
+        assert_eq!(change(0.25), "0.25 x");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) fn trials(targets: &[String], trials: usize, options: &[String]) -> R
             "name two targets: --target raft:// --target etcd://",
         ));
     };
+    let usual = super::compare_command::TRIAL.map(str::to_owned);
+    let options = if options.is_empty() { &usual } else { options };
     let now_ms = unix_time_ms();
     let root = default_run_path(Path::new(DEFAULT_RUNS_ROOT), "compare", now_ms).map_err(record_error)?;
     let seed = drawn_seed(now_ms);

@@ -36,6 +36,7 @@ use clap::{CommandFactory, Parser};
 
 pub(crate) use agent_command::SharedRun;
 use args::{Cli, Command};
+pub use node_command::{EchoArgs, ExecArgs, echo as node_echo, exec as node_exec};
 
 /// The store returned values that nobody can have written.
 const DAMAGED: u8 = 1;

@@ -2,6 +2,7 @@
 //! the echo, or turn into a store that is installed.
 //!
 //! Promises that nothing of it outlives the process that started it. These commands are not for people and not in the help.
+//! Other executables of this project that start local clusters have them as well, under the same names.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -20,7 +21,7 @@ use crate::target::serve_echo;
 
 /// Be the echo.
 #[derive(Debug, Args)]
-pub(super) struct EchoArgs {
+pub struct EchoArgs {
     /// Port on 127.0.0.1; 0 takes a free one. The first line on standard output tells which.
     #[arg(long)]
     port: u16,
@@ -28,7 +29,7 @@ pub(super) struct EchoArgs {
 
 /// Turn into another program that is killed when the parent ends.
 #[derive(Debug, Args)]
-pub(super) struct ExecArgs {
+pub struct ExecArgs {
     /// The process id of the parent.
     #[arg(long, value_name = "PID")]
     parent: i32,
@@ -43,7 +44,7 @@ pub(super) fn node(args: server::config::Args) -> ExitCode {
 }
 
 /// The echo, until it is told to stop or its standard input ends.
-pub(super) fn echo(args: &EchoArgs) -> ExitCode {
+pub fn echo(args: &EchoArgs) -> ExitCode {
     match serve(args.port) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
@@ -51,7 +52,7 @@ pub(super) fn echo(args: &EchoArgs) -> ExitCode {
 }
 
 /// Turns into the program. Returns only if that fails.
-pub(super) fn exec(args: &ExecArgs) -> ExitCode {
+pub fn exec(args: &ExecArgs) -> ExitCode {
     match turn_into(args) {
         Ok(never) => match never {},
         Err(failure) => fail(&failure),

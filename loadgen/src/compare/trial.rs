@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use reports::record::{Load, LoadVerdict, Measure, Nanos, OperationLoad, Percentiles, Run};
+use reports::record::{
+    Load, LoadVerdict, Measure, Nanos, OperationLoad, Percentiles, ProcessRole, Resources, Run,
+};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -17,11 +19,13 @@ pub enum Metric {
     Latency(Measure, u16),
     /// CPU time that the generator's process used for each answered operation.
     ClientCpu,
+    /// CPU time that all nodes together used for each answered operation, where they run on this machine.
+    ServerCpu,
 }
 
 impl Metric {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Metric; 8] = [
+    pub const ALL: [Metric; 9] = [
         Metric::Throughput,
         Metric::Latency(Measure::Response, 500),
         Metric::Latency(Measure::Response, 990),
@@ -30,6 +34,7 @@ impl Metric {
         Metric::Latency(Measure::Service, 990),
         Metric::Latency(Measure::Service, 999),
         Metric::ClientCpu,
+        Metric::ServerCpu,
     ];
 
     /// Whether large numbers are the good ones.
@@ -43,6 +48,7 @@ impl fmt::Display for Metric {
         match self {
             Metric::Throughput => f.pad("throughput"),
             Metric::ClientCpu => f.pad("client CPU per operation"),
+            Metric::ServerCpu => f.pad("server CPU per operation"),
             Metric::Latency(measure, thousandths) => {
                 let percentile = f64::from(*thousandths) / 10.0;
                 f.pad(&format!("{} p{percentile}", measure.as_str()))
@@ -114,6 +120,14 @@ impl Trial {
             )),
         }
         Ok(trial)
+    }
+
+    /// Adds what the nodes used, as far as it was seen.
+    pub fn with_resources(mut self, resources: Option<&Resources>) -> Trial {
+        let servers = resources.and_then(|resources| resources.cpu_us_per_ok(ProcessRole::Server));
+        self.metrics
+            .extend(servers.map(|cpu_us| (Metric::ServerCpu, cpu_us * 1e3)));
+        self
     }
 
     fn take(&mut self, measure: Measure, percentiles: Option<&Percentiles>) {

@@ -1,16 +1,17 @@
 //! `echo://`: a bare tonic server that sends back what it was sent, without a store behind it.
 //!
 //! It is the floor of everything that speaks gRPC on this machine: what a store takes beyond it is the store's own. The message
-//! is one field of bytes, key and value of the operation one after the other, and the answer must be the same bytes. A
-//! read finds nothing, since nothing is kept; what would need a store to mean anything (a comparison, a range) is not
-//! supported, and a mix with it is refused.
+//! is one field of bytes, key and value of the operation one after the other, and another that says which operation it is,
+//! so that answers have the size that a store's would have: a write is answered with the first few of the bytes that were
+//! sent, a read with all of the last write's, or, where there was none, with the key. A read finds nothing, since nothing is
+//! kept; what would need a store to mean anything (a comparison, a range) is not supported, and a mix with it is refused.
 //!
 //! This file is also the example of a target, because everything in it is needed and little: see [`super`].
 
 use reports::record::{Operation, OutcomeKind};
 
 use super::local::{Launch, NodeCommand, Plan, Program};
-use super::protobuf::{Fields, put_message};
+use super::protobuf::{Fields, put_message, put_number};
 use super::{Malformed, Presence, Reply, Target};
 use crate::client::Call;
 use crate::outcome::{Answer, Disposition};
@@ -22,8 +23,14 @@ pub struct Echo;
 
 /// The path of its only method.
 pub(super) const PATH: &str = "/whitewater.Echo/Echo";
-/// The number of its message's only field.
+/// The numbers of its message's fields.
 const PAYLOAD: u32 = 1;
+const KIND: u32 = 2;
+/// The kinds beside 0, which is sent back whole.
+pub(super) const WRITE: u32 = 1;
+pub(super) const READ: u32 = 2;
+/// A write is answered with so many of its bytes, about as many as an index and a term take.
+pub(super) const WRITTEN_BYTES: usize = 16;
 /// What the probe wants to hear again.
 const HELLO: &str = "who is there";
 
@@ -50,14 +57,19 @@ impl Target for Echo {
             payload.extend_from_slice(key.as_bytes());
             payload.extend_from_slice(value.as_bytes());
         });
+        put_number(KIND, kind(call).into(), body);
     }
 
     fn answer<'a>(&self, call: &Call, body: &'a [u8]) -> Result<Reply<'a>, Malformed> {
         let (key, value) = sent(call);
-        let same = payload(body)?
-            .strip_prefix(key.as_bytes())
-            .is_some_and(|rest| rest == value.as_bytes());
-        if !same {
+        let sent = key.bytes().chain(value.bytes());
+        let heard = payload(body)?;
+        let expected = match kind(call) {
+            WRITE => heard.iter().copied().eq(sent.take(WRITTEN_BYTES)),
+            // Whatever was written last.
+            _ => key.is_empty() || !heard.is_empty(),
+        };
+        if !expected {
             return Err(Malformed("the echo is not what was sent".into()));
         }
         let index = 0;
@@ -141,6 +153,13 @@ impl Launch for Echo {
     }
 }
 
+fn kind(call: &Call) -> u32 {
+    match call {
+        Call::Put { .. } | Call::Cas { .. } | Call::Delete { .. } => WRITE,
+        Call::Get { .. } | Call::Scan { .. } => READ,
+    }
+}
+
 /// The two parts of the payload.
 fn sent(call: &Call) -> (&str, &str) {
     match call {
@@ -180,20 +199,24 @@ mod tests {
             let message = EchoMessage::decode(&*body).unwrap();
             let both = format!("{key}{value}");
             prop_assert_eq!(&message.payload[..], both.as_bytes());
-            let again = message.encode_to_vec();
+            let echo = EchoMessage { payload: message.payload.slice(..both.len().min(WRITTEN_BYTES)), kind: 0 };
+            let again = echo.encode_to_vec();
             prop_assert_eq!(Echo.answer(&put, &again).unwrap().answer, Answer::Written { index: 0 });
         }
     }
 
     #[test]
     fn another_echo_is_no_answer() {
-        let get = |key: &str| Call::Get { key: key.into() };
+        let delete = |key: &str| Call::Delete { key: key.into() };
         let mut body = Vec::new();
-        Echo.encode(&get("abc"), &mut body);
-        assert!(Echo.answer(&get("abc"), &body).is_ok());
+        Echo.encode(&delete("abc"), &mut body);
+        assert!(Echo.answer(&delete("abc"), &body).is_ok());
         for other in ["ab", "abcd", "xyz", ""] {
-            assert!(Echo.answer(&get(other), &body).is_err(), "{other:?}");
+            assert!(Echo.answer(&delete(other), &body).is_err(), "{other:?}");
         }
+        let get = Call::Get { key: "abc".into() };
+        assert!(Echo.answer(&get, &body).is_ok());
+        assert!(Echo.answer(&get, &[]).is_err());
         assert!(Echo.probed(&body).is_err());
         let mut hello = Vec::new();
         Echo.encode_probe(&mut hello);

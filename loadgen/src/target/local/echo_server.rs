@@ -1,10 +1,14 @@
 //! The server behind `echo://`: tonic with prost, one unary method, nothing else, as a user of tonic would write it.
+//!
+//! Promises answers as large as a store's (see [`crate::target::Echo`]). Never keeps more than the last message.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use prost::bytes::Bytes;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tonic::body::Body;
@@ -15,14 +19,17 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::target::echo::PATH;
+use crate::target::echo::{PATH, READ, WRITE, WRITTEN_BYTES};
 
 /// What is sent, and sent back.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct EchoMessage {
     /// Anything.
     #[prost(bytes = "bytes", tag = "1")]
-    pub(crate) payload: prost::bytes::Bytes,
+    pub(crate) payload: Bytes,
+    /// Whether all of it is sent back (0), its beginning (1), or what was sent last to be kept (2).
+    #[prost(uint32, tag = "2")]
+    pub(crate) kind: u32,
 }
 
 /// Why there is no echo.
@@ -55,14 +62,17 @@ pub(crate) async fn serve_echo(
     // Without it, the end of an answer waits for the acknowledgement of its beginning, and so for the next request.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
-        .add_service(EchoService)
+        .add_service(EchoService::default())
         .serve_with_incoming_shutdown(incoming, stop)
         .await?;
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy)]
-struct EchoService;
+#[derive(Debug, Clone, Default)]
+struct EchoService {
+    /// The payload of the last write.
+    last: Arc<Mutex<Bytes>>,
+}
 
 impl NamedService for EchoService {
     const NAME: &'static str = "whitewater.Echo";
@@ -73,7 +83,18 @@ impl UnaryService<EchoMessage> for EchoService {
     type Future = std::future::Ready<Result<Response<EchoMessage>, Status>>;
 
     fn call(&mut self, request: Request<EchoMessage>) -> Self::Future {
-        ready(Ok(Response::new(request.into_inner())))
+        let EchoMessage { payload, kind } = request.into_inner();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let payload = match kind {
+            WRITE => {
+                let beginning = payload.slice(..payload.len().min(WRITTEN_BYTES));
+                *last = payload;
+                beginning
+            }
+            READ if !last.is_empty() => last.clone(),
+            _ => payload,
+        };
+        ready(Ok(Response::new(EchoMessage { payload, kind: 0 })))
     }
 }
 
@@ -87,12 +108,13 @@ impl Service<HttpRequest<Body>> for EchoService {
     }
 
     fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
+        let service = self.clone();
         Box::pin(async move {
             if request.uri().path() != PATH {
                 return Ok(Status::new(Code::Unimplemented, "there is only an echo here").into_http());
             }
             let mut grpc = Grpc::new(ProstCodec::<EchoMessage, EchoMessage>::default());
-            Ok(grpc.unary(EchoService, request).await)
+            Ok(grpc.unary(service, request).await)
         })
     }
 }
