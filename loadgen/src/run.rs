@@ -30,6 +30,11 @@ use crate::verdict::LATENESS_LIMIT;
 use crate::workload::{Workload, WorkloadConfig, WorkloadError};
 use driver::Driver;
 
+/// Every slice keeps histograms as long as one of its operations is open.
+pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Longest that anything may take.
+pub(crate) const LENGTH_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// What a run consists of.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadConfig {
@@ -221,6 +226,18 @@ pub enum LoadError {
     /// New keys follow each other in the order of their making, which only a single generator knows.
     #[error("a plan with inserts cannot be shared by several agents: leave `insert` out of the mix")]
     SharedInserts,
+    /// A length that is no use to anybody, and too much for clocks.
+    #[error("{setting} must be at most a year")]
+    TooLong {
+        /// Which.
+        setting: &'static str,
+    },
+    /// Slices that would fill the memory.
+    #[error("slices of {0:?} are too short: use 10ms or more")]
+    ShortInterval(Duration),
+    /// It was told to stop before its first operation.
+    #[error("stopped before the load began; nothing was measured")]
+    StoppedEarly,
     /// A backlog that would grow without any load.
     #[error("a backlog cannot be worked off {0} times as fast as the plan: use 1 or more")]
     SlowCatchUp(f64),
@@ -255,7 +272,7 @@ pub enum LoadError {
 }
 
 /// Runs a load until its plan is over and everything in flight has ended, or `stop` resolves, which ends the plan there
-/// and then. Reports progress about ten times a second. Times in the outcome are those of `clock`.
+/// and then. Reports progress when the load begins and then about ten times a second. Times in the outcome are those of `clock`.
 ///
 /// Cancel safe in the sense that dropping the future leaves nothing behind, though without a result.
 pub async fn run(
@@ -276,8 +293,9 @@ pub async fn run(
             });
         }
     }
-    let driver = Driver::start(config, workload, client, clock, outputs).await?;
-    driver.drive(progress, stop).await
+    tokio::pin!(stop);
+    let driver = Driver::start(config, workload, client, clock, outputs, &mut stop).await?;
+    driver.drive(progress, &mut stop).await
 }
 
 /// A stop for [`run()`] that somebody else sends. If that is gone, nobody can say it any more, and the work goes on to its end.
@@ -297,6 +315,20 @@ pub(crate) fn check(config: &LoadConfig) -> Result<(), LoadError> {
     }
     if config.interval.is_zero() {
         return zero("the interval");
+    }
+    if config.interval < INTERVAL_MIN {
+        return Err(LoadError::ShortInterval(config.interval));
+    }
+    for (setting, length) in [
+        ("the duration", config.duration),
+        ("the warm-up", config.warmup),
+        ("the drain", config.drain),
+        ("the timeout", config.timeout),
+        ("the interval", config.interval),
+    ] {
+        if length > LENGTH_MAX {
+            return Err(LoadError::TooLong { setting });
+        }
     }
     if config.max_in_flight == 0 {
         return zero("the number of operations in flight");

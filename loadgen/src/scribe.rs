@@ -22,6 +22,9 @@ use crate::recorder::MEASURES;
 /// Batches that may wait: at ten a second, more than a minute and a half of a disk that stands still.
 const BACKLOG_BATCHES: usize = 1000;
 
+/// At the end of a run, the wait for room.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
 /// An interval log in memory: the writing thread fills it, and whoever holds a clone takes it when the run is over.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogBuffer(Arc<Mutex<Vec<u8>>>);
@@ -175,8 +178,17 @@ impl Scribe {
         }
     }
 
-    pub(crate) fn interval(&self, interval: IntervalHistograms) -> Result<(), ScribeGone> {
-        self.send(Page::Interval(Box::new(interval)))
+    /// Hands over a slice; gives it back if there is no room at the moment.
+    pub(crate) fn interval(
+        &self,
+        interval: IntervalHistograms,
+    ) -> Result<Option<IntervalHistograms>, ScribeGone> {
+        match self.pages.try_send(Page::Interval(Box::new(interval))) {
+            Ok(()) => Ok(None),
+            Err(TrySendError::Full(Page::Interval(interval))) => Ok(Some(*interval)),
+            Err(TrySendError::Full(Page::Events(_))) => unreachable!("a slice was sent"),
+            Err(TrySendError::Disconnected(_)) => Err(ScribeGone::Failed),
+        }
     }
 
     fn send(&self, page: Page) -> Result<(), ScribeGone> {
@@ -186,8 +198,18 @@ impl Scribe {
         })
     }
 
-    /// Waits until everything is written; the history, if it was to be kept in memory.
-    pub(crate) async fn finish(self) -> io::Result<Vec<Event>> {
+    /// Hands over the last slices and waits until everything is written; the history, if it was to be kept in memory.
+    pub(crate) async fn finish(
+        self,
+        rest: impl IntoIterator<Item = IntervalHistograms>,
+    ) -> io::Result<Vec<Event>> {
+        for mut interval in rest {
+            // The thread that has failed says why below.
+            while let Ok(Some(same)) = self.interval(interval) {
+                interval = same;
+                tokio::time::sleep(FULL_PAUSE).await;
+            }
+        }
         drop(self.pages);
         self.done
             .await

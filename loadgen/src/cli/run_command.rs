@@ -136,13 +136,19 @@ async fn record(
         stream(&ndjson::start(&manifest));
     }
     let warmup = config.warmup;
-    let mut number = 0;
+    let (mut number, mut begun) = (0, false);
     let outcome = run::run(
         config,
         session.client.clone(),
         clock,
         outputs,
         |progress| {
+            if !std::mem::replace(&mut begun, true)
+                && let Some(sampler) = &sampler
+            {
+                // What writing the records has cost is no part of the load.
+                sampler.restart();
+            }
             display.show(progress);
             watching.note(progress);
             for interval in progress.closed.iter().filter(|_| args.output.stream) {
@@ -308,8 +314,14 @@ fn exit_code(news: &News<'_>, fail_on: &[FailOn]) -> u8 {
 
 pub(super) fn load_error(error: LoadError) -> CommandError {
     match error {
+        LoadError::StoppedEarly => CommandError {
+            code: INTERRUPTED,
+            text: error.to_string(),
+        },
         LoadError::Workload(_)
         | LoadError::Zero { .. }
+        | LoadError::TooLong { .. }
+        | LoadError::ShortInterval(_)
         | LoadError::SlowCatchUp(_)
         | LoadError::EmptyShare { .. }
         | LoadError::SharedInserts

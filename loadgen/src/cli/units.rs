@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reports::record::Operation;
 
+use crate::run::LENGTH_MAX;
 use crate::schedule::Rate;
 use crate::workload::Mix;
 
@@ -29,10 +30,14 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     Ok(rate)
 }
 
-/// A duration with its unit.
+/// A duration with its unit, a year at most.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error} (write for example 500us, 20ms, 30s, 5m or 1h)"))
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error} (write for example 500us, 20ms, 30s, 5m or 1h)"))?;
+    match duration <= LENGTH_MAX {
+        true => Ok(duration),
+        false => Err("nothing may take longer than a year".into()),
+    }
 }
 
 /// Operations and their weights.

@@ -16,7 +16,7 @@ use crate::verdict::{Evidence, Steadiness, Waits, judge};
 
 impl Driver {
     pub(super) async fn output_error(self, trouble: ScribeGone) -> LoadError {
-        match (self.scribe.finish().await, trouble) {
+        match (self.scribe.finish([]).await, trouble) {
             (Err(error), _) => LoadError::Output(error),
             (Ok(_), ScribeGone::Behind) => LoadError::OutputBehind,
             (Ok(_), ScribeGone::Failed) => {
@@ -30,27 +30,39 @@ impl Driver {
         progress: &mut (impl FnMut(&Progress) + Send),
     ) -> Result<LoadOutcome, LoadError> {
         let ended = self.clock.now();
-        let cpu = self
-            .cpu_before
-            .zip(process_cpu())
-            .map(|(before, after)| after.saturating_sub(before));
-        progress(&self.report());
+        let before = self.before.take();
+        let cpu_before = before.as_ref().and_then(|before| before.cpu);
+        let since_before = |after: Option<Nanos>| {
+            cpu_before
+                .zip(after)
+                .map(|(before, after)| after.saturating_sub(before))
+        };
+        let (cpu, cpu_of_plan) = (since_before(process_cpu()), since_before(self.cpu_at_plan_end));
+        let mut last = self.report();
         let load_end = self.noticed_until.max(self.measured_from());
         let recorder = self.recorder.take();
         let mut totals = recorder.finish(load_end, ended.max(load_end));
-        let verdict = self.verdict(&totals, cpu, ended);
+        let reported = self.reported_slices.min(totals.intervals.len());
+        last.closed.extend_from_slice(&totals.intervals[reported..]);
+        last.interval = totals.intervals.last().cloned();
+        progress(&last);
+        let verdict = self.verdict(&totals, cpu_of_plan, load_end);
         let phases = self.phases(load_end);
         let open_loop = self.config.arrivals.is_open();
         let lateness = open_loop.then(|| totals.lag.pacer.clone());
-        let mut handed = self.scribe.events(self.history.take());
-        for interval in std::mem::take(&mut totals.histograms) {
-            handed = handed.and_then(|()| self.scribe.interval(interval));
-        }
-        let history = self.scribe.finish().await.map_err(LoadError::Output)?;
+        let handed = self.scribe.events(self.history.take());
+        let rest = std::mem::take(&mut self.unwritten).into_iter();
+        let rest = rest.chain(std::mem::take(&mut totals.histograms));
+        let history = self.scribe.finish(rest).await.map_err(LoadError::Output)?;
         if handed.is_err() {
             return Err(LoadError::OutputBehind);
         }
-        let endpoints = difference(self.client.endpoint_loads(), &self.endpoints_before);
+        let endpoints = self.client.endpoint_loads();
+        // Without the warm-up; a run that was stopped in it has asked nothing.
+        let endpoints = match before {
+            Some(before) => difference(endpoints, &before.endpoints),
+            None => difference(endpoints.clone(), &endpoints),
+        };
         let (gap, since) = totals.longest_write_gap;
         let (from, to) = (self.clock.instant_of(since), self.clock.instant_of(since + gap));
         let writes = self.config.workload.mix.writes();
@@ -96,7 +108,8 @@ impl Driver {
 }
 
 impl Driver {
-    fn verdict(&self, totals: &Totals, cpu: Option<Nanos>, ended: Nanos) -> LoadVerdict {
+    /// `cpu` is what was used from the end of the warm-up to that of the plan.
+    fn verdict(&self, totals: &Totals, cpu: Option<Nanos>, load_end: Nanos) -> LoadVerdict {
         let open_loop = self.config.arrivals.is_open();
         let lateness = open_loop.then(|| totals.lag.pacer.clone());
         let waits = Waits {
@@ -113,7 +126,7 @@ impl Driver {
             response_p50: totals.all.p50,
             cpu: cpu
                 .zip(self.config.client_cores)
-                .map(|(used, cores)| (used, ended - self.begins, cores)),
+                .map(|(used, cores)| (used, load_end.saturating_sub(self.measured_from()), cores)),
             waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
             steadiness: self.steadiness(totals),
         })
@@ -177,7 +190,8 @@ fn load_and_ledger(totals: Totals) -> (Load, Ledger) {
     (load, totals.ledger)
 }
 
-/// What endpoints were asked since then. Endpoints are only ever added.
+/// What endpoints were asked since then. Endpoints are only ever added. What was asked before and answered since counts as
+/// answered.
 fn difference(now: Vec<EndpointLoad>, before: &[EndpointLoad]) -> Vec<EndpointLoad> {
     let nothing = EndpointLoad::default();
     let one = |(number, now): (usize, EndpointLoad)| {

@@ -4,6 +4,7 @@
 //! what is refused becomes a task of its own. There is no timer for each operation: all have the same time limit, so
 //! their deadlines stand in a queue.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::pacer::Pacer;
 use crate::preload::preload;
 use crate::recorder::{Recorder, headline};
 use crate::sampling::MachineStat;
-use crate::scribe::{HistoryTarget, Outputs, Scribe, ScribeGone};
+use crate::scribe::{HistoryTarget, IntervalHistograms, Outputs, Scribe, ScribeGone};
 use crate::wire::{Completion, Completions};
 use crate::workload::Workload;
 
@@ -32,6 +33,8 @@ use crate::workload::Workload;
 const TICK: Duration = Duration::from_millis(100);
 /// Samples of what is open that are kept.
 const OPEN_SAMPLES_MAX: usize = 500;
+/// Slices that may wait for the writing thread; each takes tens of kilobytes.
+const UNWRITTEN_MAX: usize = 10_000;
 /// Operations started before answers are looked at again.
 const STARTS_AT_ONCE_MAX: usize = 1024;
 
@@ -71,25 +74,36 @@ pub(super) struct Driver {
     /// Arrivals below this position found the limit of operations in flight reached.
     pub(super) crowded_below: u64,
     pub(super) queued: u64,
-    pub(super) cpu_before: Option<Nanos>,
+    /// What had been used and asked when the warm-up ended; nothing before.
+    pub(super) before: Option<Before>,
+    /// CPU time of this process when the plan ended.
+    pub(super) cpu_at_plan_end: Option<Nanos>,
     pub(super) machine_before: Option<MachineStat>,
+    /// Slices that the writing thread had no room for yet.
+    pub(super) unwritten: VecDeque<IntervalHistograms>,
     /// Operations planned and not ended, over the seconds since the plan began, without the warm-up.
     pub(super) open_over_time: Vec<(f64, f64)>,
-    pub(super) endpoints_before: Vec<EndpointLoad>,
     reported: (Instant, u64),
     /// Slices that have been reported.
-    reported_slices: usize,
+    pub(super) reported_slices: usize,
+}
+
+/// What does not belong to the measured time.
+pub(super) struct Before {
+    pub(super) cpu: Option<Nanos>,
+    pub(super) endpoints: Vec<EndpointLoad>,
 }
 
 impl Driver {
     /// Writes the records that the workload asks for, if that was asked for. The run begins when they are there, and not
-    /// before the time that it was told to begin at.
+    /// before the time that it was told to begin at; not at all if it is told to stop before.
     pub(super) async fn start(
         config: LoadConfig,
         workload: Arc<Workload>,
         client: Client,
         clock: RunClock,
         outputs: Outputs,
+        stop: &mut (impl Future<Output = ()> + Unpin),
     ) -> Result<Driver, LoadError> {
         let open_loop = config.arrivals.is_open();
         let keep_history = !matches!(outputs.history, HistoryTarget::Discard);
@@ -101,7 +115,11 @@ impl Driver {
             })?;
         let mut first_process = 0;
         if config.preload {
-            first_process = preload(&client, &workload, &history, first_process, |_| {}).await?;
+            let writing = preload(&client, &workload, &history, first_process, |_| {});
+            first_process = tokio::select! {
+                written = writing => written?,
+                () = &mut *stop => return Err(LoadError::StoppedEarly),
+            };
             scribe
                 .events(history.take())
                 .map_err(|_| LoadError::OutputBehind)?;
@@ -112,8 +130,10 @@ impl Driver {
             None => Instant::now(),
             Some(at) => {
                 let origin = clock.instant_of(at);
-                sleep_until(origin.into()).await;
-                origin
+                tokio::select! {
+                    () = sleep_until(origin.into()) => origin,
+                    () = &mut *stop => return Err(LoadError::StoppedEarly),
+                }
             }
         };
         let begins = clock.nanos_of(origin);
@@ -135,10 +155,11 @@ impl Driver {
             noticed_until: begins,
             crowded_below: 0,
             queued: 0,
-            cpu_before: process_cpu(),
+            before: None,
+            cpu_at_plan_end: None,
+            unwritten: VecDeque::new(),
             machine_before: machine_time(),
             open_over_time: Vec::new(),
-            endpoints_before: client.endpoint_loads(),
             reported: (origin, 0),
             reported_slices: 0,
             client,
@@ -152,9 +173,9 @@ impl Driver {
     pub(super) async fn drive(
         mut self,
         mut progress: impl FnMut(&Progress) + Send,
-        stop: impl Future<Output = ()> + Send,
+        stop: &mut (impl Future<Output = ()> + Send + Unpin),
     ) -> Result<LoadOutcome, LoadError> {
-        tokio::pin!(stop);
+        progress(&self.report());
         let mut pacer = Pacer::new(Instant::now());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,6 +185,7 @@ impl Driver {
         let trouble = loop {
             self.notice();
             self.collect();
+            self.notice_warmup_end();
             let more = self.start_due();
             if self.is_over() {
                 break None;
@@ -178,7 +200,7 @@ impl Driver {
                 () = completions.ready() => {}
                 () = pacer.wait_until(due), if due.is_some() => {}
                 Some(ended) = self.journeys.join_next() => self.journey_ended(ended),
-                () = &mut stop, if !self.stopped => self.stop(),
+                () = &mut *stop, if !self.stopped => self.stop(),
                 () = &mut boundary => self.expire(),
                 _ = ticks.tick() => {
                     if let Err(trouble) = self.hand_on(&mut progress) {
@@ -219,6 +241,7 @@ impl Driver {
     /// The next instant at which something ends by itself: the plan, the drain, or an operation's time.
     fn next_boundary(&mut self) -> Instant {
         let end = match self.phase {
+            Phase::Running if self.before.is_none() => self.clock.instant_of(self.measured_from()),
             Phase::Running => self.clock.instant_of(self.plan_end()),
             Phase::Draining { until } => until,
         };
@@ -233,24 +256,36 @@ impl Driver {
             return;
         };
         let (measured_from, begins) = (self.measured_from(), self.begins);
-        let now = self.clock.now().min(self.plan_end());
+        let now = self.clock.now();
+        let until = now.min(self.plan_end());
         let recorder = &mut self.recorder;
         if let Source::Planned(plan) = &mut self.source {
-            plan.notice(now - begins, now, |at| {
+            plan.notice(until - begins, now, |at| {
                 let planned = begins + at;
                 if planned >= measured_from {
                     recorder.planned(planned, now - planned);
                 }
             });
         }
-        self.noticed_until = now;
+        self.noticed_until = until;
         if now >= self.plan_end() {
             self.drain();
         }
     }
 
+    /// From here on everything counts.
+    fn notice_warmup_end(&mut self) {
+        if self.before.is_none() && self.clock.now() >= self.measured_from() {
+            self.before = Some(Before {
+                cpu: process_cpu(),
+                endpoints: self.client.endpoint_loads(),
+            });
+        }
+    }
+
     fn drain(&mut self) {
         if let Phase::Running = self.phase {
+            self.cpu_at_plan_end = process_cpu();
             let until = Instant::now() + self.config.drain;
             self.phase = Phase::Draining { until };
         }
@@ -374,8 +409,17 @@ impl Driver {
     fn hand_on(&mut self, progress: &mut (impl FnMut(&Progress) + Send)) -> Result<(), ScribeGone> {
         self.note_open();
         self.scribe.events(self.history.take())?;
-        for interval in self.recorder.close_intervals(self.noticed_until) {
-            self.scribe.interval(interval)?;
+        let closed = self.recorder.close_intervals(self.noticed_until);
+        self.unwritten.extend(closed);
+        // One operation that was open for long holds back many slices, which then close all at once.
+        while let Some(interval) = self.unwritten.pop_front() {
+            if let Some(interval) = self.scribe.interval(interval)? {
+                self.unwritten.push_front(interval);
+                break;
+            }
+        }
+        if self.unwritten.len() > UNWRITTEN_MAX {
+            return Err(ScribeGone::Behind);
         }
         progress(&self.report());
         Ok(())

@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use reports::record::{Nanos, Operation};
+use reports::record::{Nanos, Operation, OutcomeKind};
 
 use crate::client::{Call, Departure};
 use crate::history::Wording;
+use crate::outcome::OperationResult;
 
 /// An operation that is out.
 #[derive(Debug)]
@@ -32,6 +33,19 @@ pub(super) struct Flight {
     /// How the history puts it, where one is kept.
     pub(super) wording: Option<Wording>,
     pub(super) part: Part,
+    /// What a read-modify-write's read came to, once that is known.
+    pub(super) read: Option<Box<ReadPart>>,
+}
+
+/// The read of a read-modify-write.
+#[derive(Debug)]
+pub(super) struct ReadPart {
+    /// How long it took, all attempts together.
+    pub(super) took: Nanos,
+    /// How its answer counts.
+    pub(super) outcome: OutcomeKind,
+    /// What it took to get it.
+    pub(super) result: OperationResult,
 }
 
 /// Which part of an operation is out.
@@ -41,8 +55,8 @@ pub(super) enum Part {
     Whole,
     /// The read of a read-modify-write.
     Read,
-    /// The write of a read-modify-write, begun when the read had taken this long.
-    Write { read_took: Nanos },
+    /// The write of a read-modify-write.
+    Write,
 }
 
 #[derive(Debug, Default)]
@@ -78,9 +92,16 @@ impl Flights {
         token(index, self.slots[index as usize].generation)
     }
 
-    /// Puts a flight in its place. Deadlines must not go backwards from flight to flight.
+    /// Puts a flight in its place. Cheap as long as deadlines do not go backwards from flight to flight.
     pub(super) fn fill(&mut self, token: u64, flight: Flight) {
-        self.deadlines.push_back((flight.deadline, token));
+        let deadline = flight.deadline;
+        match self.deadlines.back() {
+            Some((last, _)) if *last > deadline => {
+                let place = self.deadlines.partition_point(|(other, _)| *other <= deadline);
+                self.deadlines.insert(place, (deadline, token));
+            }
+            _ => self.deadlines.push_back((deadline, token)),
+        }
         self.slots[index(token)].flight = Some(flight);
     }
 
@@ -157,6 +178,8 @@ fn generation(token: u64) -> u32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
     use super::*;
 
     fn flight(number: u64, deadline: Instant) -> Flight {
@@ -173,7 +196,23 @@ mod tests {
             departure: None,
             wording: None,
             part: Part::Whole,
+            read: None,
         }
+    }
+
+    #[test]
+    fn a_second_part_that_has_less_time_left_is_overdue_first() {
+        let (mut flights, now) = (Flights::default(), Instant::now());
+        for (number, seconds) in [(1, 5), (2, 9), (3, 7), (4, 5)] {
+            let token = flights.reserve();
+            flights.fill(token, flight(number, now + Duration::from_secs(seconds)));
+        }
+        let order: Vec<u64> = flights.deadlines.iter().map(|(_, token)| *token).collect();
+        let numbers: Vec<u64> = order
+            .iter()
+            .map(|token| flights.of(*token).unwrap().number)
+            .collect();
+        assert_eq!(numbers, [1, 4, 3, 2]);
     }
 
     #[test]

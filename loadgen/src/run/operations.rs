@@ -1,5 +1,6 @@
 //! One operation of a run: what it asks for, how it is sent, and what its end means.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use reports::record::{Function, Nanos, Operation, OutcomeKind, Value};
 use tokio::task::JoinError;
 
 use super::driver::Driver;
-use super::flights::{Flight, Part};
+use super::flights::{Flight, Part, ReadPart};
 use super::source::{Due, Source};
 use crate::client::{Arrived, Call};
 use crate::clock::nanos;
@@ -20,8 +21,8 @@ use crate::workload::{Inserts, Inspected, Workload};
 /// What the run knows of keys: the value last seen, where a compare-and-swap needs one.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Empty where the mix has no compare-and-swap; grows with the keys that the run inserts.
-    seen: Vec<Seen>,
+    /// Empty where the mix has no compare-and-swap.
+    seen: HashMap<u64, Seen>,
     swaps: bool,
     /// Keys that the run itself adds.
     inserts: Inserts,
@@ -36,17 +37,15 @@ struct Seen {
 
 impl Keys {
     pub(super) fn of(workload: &Workload) -> Keys {
-        let swaps = workload.config().mix.has(Operation::Cas);
-        let count = if swaps { workload.key_count() as usize } else { 0 };
         Keys {
-            seen: vec![Seen::default(); count],
-            swaps,
+            seen: HashMap::new(),
+            swaps: workload.config().mix.has(Operation::Cas),
             inserts: Inserts::beyond(workload.key_count()),
         }
     }
 
     fn expected(&self, key: u64) -> Option<String> {
-        self.seen.get(key as usize)?.value.clone()
+        self.seen.get(&key)?.value.clone()
     }
 
     /// What the key held when the answer was given.
@@ -54,11 +53,7 @@ impl Keys {
         if !self.swaps {
             return;
         }
-        let key = key as usize;
-        if key >= self.seen.len() {
-            self.seen.resize(key + 1, Seen::default());
-        }
-        let known = &mut self.seen[key];
+        let known = self.seen.entry(key).or_default();
         let index = answer.index();
         if index < known.index {
             return;
@@ -115,6 +110,7 @@ impl Driver {
             deadline: began + self.config.timeout,
             departure: None,
             part,
+            read: None,
         };
         self.send(flight, began);
     }
@@ -184,7 +180,10 @@ impl Driver {
             self.ended(token, result);
             return;
         }
-        let timeout = self.config.timeout;
+        let timeout = match flight.part {
+            Part::Write => flight.deadline.saturating_duration_since(began),
+            Part::Whole | Part::Read => self.config.timeout,
+        };
         flight.departure = self
             .client
             .depart(&flight.call, timeout, began, token, &self.completions);
@@ -266,7 +265,7 @@ impl Driver {
             None => self.is_intact(&flight.call, &result),
         };
         if let (Part::Read, true, true) = (flight.part, result.is_ok(), intact) {
-            self.write_after_read(flight, &result);
+            self.write_after_read(flight, result);
             return;
         }
         self.processes.give_back(flight.process, &result.outcome);
@@ -299,10 +298,13 @@ impl Driver {
         self.workload.name_of(value.0, value.1).is_some()
     }
 
-    /// The read of a read-modify-write was answered: its write follows at once.
-    fn write_after_read(&mut self, flight: Flight, read: &OperationResult) {
-        let part = Part::Write {
-            read_took: self.clock.nanos_of(read.at).saturating_sub(flight.first),
+    /// The read of a read-modify-write was answered: its write follows at once, and has the time that is left.
+    fn write_after_read(&mut self, flight: Flight, read: OperationResult) {
+        let part = Part::Write;
+        let read = ReadPart {
+            took: self.clock.nanos_of(read.at).saturating_sub(flight.first),
+            outcome: read.answer().map_or(OutcomeKind::Ok, Answer::kind),
+            result: read,
         };
         let call = self.call(flight.operation, part, flight.number, flight.key);
         let began = Instant::now();
@@ -310,8 +312,8 @@ impl Driver {
             wording: self.wording(flight.process, &call),
             call,
             part,
-            deadline: began + self.config.timeout,
             departure: None,
+            read: Some(Box::new(read)),
             ..flight
         };
         self.send(next, began);
@@ -325,6 +327,10 @@ impl Driver {
             Outcome::Failed(failure) => (Class::Failed, failure.kind, Some(failure.label())),
             Outcome::Unknown(failure) => (Class::Unknown, failure.kind, Some(failure.label())),
         };
+        let parts = flight.read.as_ref().map(|read| {
+            include_read(result, read);
+            [read.took, done.saturating_sub(flight.first + read.took)]
+        });
         let refused = std::mem::take(&mut result.refused);
         Ended {
             operation: flight.operation,
@@ -343,10 +349,7 @@ impl Driver {
                 .into_iter()
                 .map(|(kind, took)| (kind, nanos(took)))
                 .collect(),
-            parts: match flight.part {
-                Part::Write { read_took } => Some([read_took, done.saturating_sub(flight.first + read_took)]),
-                Part::Whole | Part::Read => None,
-            },
+            parts,
         }
     }
 
@@ -397,4 +400,20 @@ impl Driver {
             self.shed(due);
         }
     }
+}
+
+/// The attempts of a read-modify-write are those of both its parts; the one that ended the read comes before the write's.
+fn include_read(write: &mut OperationResult, read: &ReadPart) {
+    let OperationResult {
+        redirects,
+        retries,
+        answered_after,
+        refused,
+        ..
+    } = &read.result;
+    write.redirects += redirects;
+    write.retries += retries;
+    let answered = answered_after.map(|took| (read.outcome, took));
+    let before = refused.iter().copied().chain(answered);
+    write.refused.splice(0..0, before);
 }

@@ -98,6 +98,21 @@ impl Books {
         }
     }
 
+    /// Begins from nothing, with the same processes.
+    pub(super) fn open_again(&mut self) {
+        let watched = self.entries.iter().enumerate().map(|(index, entry)| {
+            while self.pages.take_news(index).is_some() {}
+            let pid = entry.process.pids.last().copied();
+            Watched {
+                pid: pid.or(entry.watched.pid),
+                ..entry.watched.clone()
+            }
+        });
+        let books = Books::open(watched.collect(), Arc::clone(&self.pages));
+        let notes = std::mem::take(&mut self.notes);
+        *self = Books { notes, ..books };
+    }
+
     /// Takes a sample of everything at `time`.
     pub(super) fn sample(&mut self, time: Nanos) {
         let cpu_before = thread_cpu(&mut self.reader);

@@ -65,11 +65,18 @@ impl Sampler {
         books.sample(clock.now());
         let scraper = {
             let pages = Arc::clone(&pages);
-            Worker::start("page-scraper", (), SCRAPE_EVERY.max(period), true, move |()| {
-                pages.refresh()
-            })?
+            Worker::start(
+                "page-scraper",
+                (),
+                SCRAPE_EVERY.max(period),
+                true,
+                move |(), _| pages.refresh(),
+            )?
         };
-        let proc = Worker::start("proc-sampler", books, period, false, move |books| {
+        let proc = Worker::start("proc-sampler", books, period, false, move |books, again| {
+            if again {
+                books.open_again();
+            }
             books.sample(clock.now())
         })?;
         Ok(Sampler {
@@ -79,6 +86,12 @@ impl Sampler {
             clock,
             period,
         })
+    }
+
+    /// Forgets what has been used so far: the run begins now. Returns at once.
+    pub fn restart(&self) {
+        // A thread that has ended has panicked, which `finish` passes on.
+        let _ = self.proc.again.send(());
     }
 
     /// Takes a last sample, ends the threads and adds everything up. `ok_operations` are those answered well while this
@@ -100,24 +113,25 @@ impl Sampler {
 /// A thread that does something again and again, and gives its state back when it is stopped.
 #[derive(Debug)]
 struct Worker<S> {
-    stop: Sender<()>,
+    /// Has it begin again; it stops when this is dropped.
+    again: Sender<()>,
     thread: JoinHandle<S>,
 }
 
 impl<S: Send + 'static> Worker<S> {
-    /// The first time is one period from now, or at once.
+    /// The first time is one period from now, or at once. `work` is told whether to begin again.
     fn start(
         name: &str,
         mut state: S,
         period: Duration,
         at_once: bool,
-        mut work: impl FnMut(&mut S) + Send + 'static,
+        mut work: impl FnMut(&mut S, bool) + Send + 'static,
     ) -> io::Result<Worker<S>> {
-        let (stop, stopped) = mpsc::channel();
+        let (again, told) = mpsc::channel();
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
             let mut next = Instant::now();
             if at_once {
-                work(&mut state);
+                work(&mut state, false);
             }
             loop {
                 next += period;
@@ -126,17 +140,21 @@ impl<S: Send + 'static> Worker<S> {
                 if wait.is_zero() {
                     next = Instant::now();
                 }
-                match stopped.recv_timeout(wait) {
-                    Err(RecvTimeoutError::Timeout) => work(&mut state),
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return state,
+                match told.recv_timeout(wait) {
+                    Err(RecvTimeoutError::Timeout) => work(&mut state, false),
+                    Ok(()) => {
+                        work(&mut state, true);
+                        next = Instant::now();
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return state,
                 }
             }
         })?;
-        Ok(Worker { stop, thread })
+        Ok(Worker { again, thread })
     }
 
     fn stop(self) -> S {
-        drop(self.stop);
+        drop(self.again);
         match self.thread.join() {
             Ok(state) => state,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -283,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_used_before_the_run_began_is_no_part_of_it() {
+        let sampler = start(vec![Watched::this_process()]);
+        let before = crate::cpu::process_cpu().unwrap();
+        let until = before + 100_000_000;
+        while crate::cpu::process_cpu().unwrap() < until {
+            std::hint::black_box((0..1_000_000_u64).sum::<u64>());
+        }
+        sampler.restart();
+        let resources = sampler.finish(1);
+        let used = crate::cpu::process_cpu().unwrap() - before;
+        let counted = resources.processes[0].cpu.unwrap();
+        assert!(counted + 90_000_000 <= used, "{counted} of {used}");
+        assert_eq!(resources.processes[0].pids, [std::process::id()]);
+    }
+
+    #[test]
     fn what_is_not_there_is_absent_and_said_once() {
         let elsewhere = Watched::server("far", "192.0.2.1:50051");
         let (_taken, address) = nobody_listens();
@@ -292,7 +326,7 @@ mod tests {
         let mut books = sampler.proc.stop();
         (0..5).for_each(|_| books.sample(sampler.clock.now()));
         let clock = sampler.clock;
-        sampler.proc = Worker::start("proc-sampler", books, PERIOD_MIN, false, move |books| {
+        sampler.proc = Worker::start("proc-sampler", books, PERIOD_MIN, false, move |books, _| {
             books.sample(clock.now())
         })
         .unwrap();
