@@ -9,7 +9,7 @@ use crate::workload::{KeyChoice, Mix, Preset, ValueSize, WorkloadConfig};
 #[command(next_help_heading = "Workload")]
 pub(in super::super) struct WorkArgs {
     /// A workload by name, whose parts the other flags override: ycsb-a to ycsb-f, ycsb-f-cas, etcd-put, etcd-range.
-    #[arg(long, value_parser = preset, value_name = "NAME")]
+    #[arg(long, value_parser = preset, value_name = "NAME", long_help = preset_help())]
     pub(in super::super) preset: Option<Preset>,
     /// Operations and their weights: get, put, insert, cas, delete, scan, rmw (read-modify-write)
     /// [default: put=50,get=50]
@@ -80,6 +80,14 @@ impl WorkArgs {
         let wanted = self.preset.is_some_and(Preset::needs_records);
         self.preload || (wanted && !self.no_preload)
     }
+}
+
+fn preset_help() -> String {
+    let mut help = String::from("A workload by name, whose parts the other flags override:");
+    for preset in Preset::ALL {
+        help.push_str(&format!("\n- {}: {}", preset.as_str(), preset.about()));
+    }
+    help
 }
 
 fn preset(text: &str) -> Result<Preset, String> {
