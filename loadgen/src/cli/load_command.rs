@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::args::{TargetArgs, WorkArgs};
+use super::args::{LOADED_PREFIX, TargetArgs, WorkArgs};
 use super::identity::drawn_seed;
 use super::interrupt::until_interrupted;
 use super::probing::block_on;
@@ -17,11 +17,8 @@ use crate::history::HistoryLog;
 use crate::preload::{Verified, preload, verify};
 use crate::workload::Workload;
 
-/// What keys begin with if nobody says so: a later run finds them with the same --key-prefix.
-const KEY_PREFIX: &str = "k";
-
 const AFTER_HELP: &str = "\
-A later run finds the records if it is given the same --key-prefix, --key-space, --key-size and --preset, and --no-preload.
+A later run finds the records with --no-preload and the same --key-prefix (if any), --key-space, --key-size and --preset.
 
 Exit codes:
   0    all records are there, as read back
@@ -51,9 +48,9 @@ pub(super) struct RecordsArgs {
 pub(super) fn run(args: &RecordsArgs) -> Result<u8, CommandError> {
     let now_ms = unix_time_ms();
     let seed = args.seed.unwrap_or_else(|| drawn_seed(now_ms));
-    let mut config = args.work.workload(KEY_PREFIX);
+    let mut config = args.work.workload(LOADED_PREFIX);
     if args.work.key_prefix.is_none() {
-        config.key_prefix = KEY_PREFIX.into();
+        config.key_prefix = LOADED_PREFIX.into();
     }
     let workload = Arc::new(Workload::new(config, seed).map_err(CommandError::usage)?);
     let (took, verified) = block_on(async {

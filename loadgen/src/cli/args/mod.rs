@@ -24,7 +24,7 @@ pub(super) use load::LoadArgs;
 pub(super) use output::OutputArgs;
 pub(super) use pace::{IN_FLIGHT_MAX, PaceArgs};
 pub(super) use target::TargetArgs;
-pub(super) use work::WorkArgs;
+pub(super) use work::{LOADED_PREFIX, WorkArgs};
 
 /// Put load on a replicated key-value store and measure what its users would feel.
 ///

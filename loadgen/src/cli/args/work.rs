@@ -5,6 +5,9 @@ use clap::Args;
 use super::super::units;
 use crate::workload::{KeyChoice, Mix, Preset, ValueSize, WorkloadConfig};
 
+/// What the keys that `loadgen load` writes begin with.
+pub(in super::super) const LOADED_PREFIX: &str = "k";
+
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Workload")]
 pub(in super::super) struct WorkArgs {
@@ -42,7 +45,8 @@ pub(in super::super) struct WorkArgs {
     /// Write all records before the clock starts; presets that ask for records do so by themselves.
     #[arg(long, conflicts_with = "no_preload")]
     pub(in super::super) preload: bool,
-    /// Do not write the records that a preset asks for: they are there already.
+    /// Do not write the records that a preset asks for: `loadgen load` has put them there, under its key prefix `k`
+    /// unless --key-prefix says another.
     #[arg(long)]
     pub(in super::super) no_preload: bool,
 }
@@ -51,8 +55,12 @@ impl WorkArgs {
     /// The workload of a run that calls itself `name`, which makes its keys and values its own.
     pub(in super::super) fn workload(&self, name: &str) -> WorkloadConfig {
         let mut config = WorkloadConfig {
-            // Keys of its own, so that none holds a value of an earlier run: the checker takes them to be absent.
-            key_prefix: self.key_prefix.clone().unwrap_or_else(|| format!("k{name}-")),
+            key_prefix: match (&self.key_prefix, self.no_preload) {
+                (Some(prefix), _) => prefix.clone(),
+                (None, true) => LOADED_PREFIX.into(),
+                // Keys of its own, so that none holds a value of an earlier run: the checker takes them to be absent.
+                (None, false) => format!("k{name}-"),
+            },
             tag: format!("{name}-"),
             ..WorkloadConfig::default()
         };
@@ -108,4 +116,34 @@ fn key_choice(text: &str) -> Result<KeyChoice, String> {
 fn value_size(text: &str) -> Result<ValueSize, String> {
     text.parse()
         .map_err(|error: crate::WorkloadError| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        work: WorkArgs,
+    }
+
+    #[test]
+    fn a_run_without_preload_reads_what_was_loaded_and_any_other_has_keys_of_its_own() {
+        let prefix = |words: &[&str]| {
+            let words = ["loadgen"].iter().chain(words);
+            Words::try_parse_from(words)
+                .unwrap()
+                .work
+                .workload("tag")
+                .key_prefix
+        };
+        assert_eq!(prefix(&["--preset", "ycsb-c"]), "ktag-");
+        assert_eq!(prefix(&["--preset", "ycsb-c", "--no-preload"]), LOADED_PREFIX);
+        assert_eq!(prefix(&["--no-preload", "--key-prefix", "mine"]), "mine");
+    }
 }
