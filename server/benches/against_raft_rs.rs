@@ -15,6 +15,10 @@
 //! entries to the disk costs nothing here, where theirs has them copied to the storage; that is how each is used.
 //!
 //! `cargo bench -p server --bench against_raft_rs`
+//!
+//! Instructions of one unit of the work, the first of a new leader; `cargo bench` prints the path of the program:
+//!
+//! `valgrind --tool=callgrind --toggle-collect='*Cluster>::work' target/release/deps/against_raft_rs-… --test read_index/ours`
 
 mod support;
 

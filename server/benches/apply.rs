@@ -2,6 +2,10 @@
 //! 1,000 and out of 1,000,000 that are all there.
 //!
 //! `cargo bench -p server --bench apply`
+//!
+//! Instructions of one put (of one get: `'*Store::get'`); `cargo bench` prints the path of the program:
+//!
+//! `valgrind --tool=callgrind --toggle-collect='*Store::apply' target/release/deps/apply-… --test put/1000_keys`
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

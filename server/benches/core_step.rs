@@ -5,6 +5,10 @@
 //! * `read_index`: a read round, asked for on the leader or on a follower, until it is confirmed there.
 //!
 //! `cargo bench -p server --bench core_step`
+//!
+//! Instructions of one unit of the work, the first of a new leader; `cargo bench` prints the path of the program:
+//!
+//! `valgrind --tool=callgrind --toggle-collect='*Cluster>::work' target/release/deps/core_step-… --test 'commit/batch_64$'`
 
 mod support;
 
