@@ -3,6 +3,13 @@
 //! Appends go the way they go in a node: handed to the log's thread, written, synced, reported back, with the next
 //! segment prepared in the background. One writer waits for each group, so the time is that of one group, and nothing
 //! gathers meanwhile. The disk is the one under `target/tmp`; a memory file system there would measure nothing.
+//!
+//! `cargo bench -p server --bench wal_append`
+//!
+//! Instructions of encoding one group, the first into an empty buffer; `cargo bench` prints the path of the program:
+//!
+//! `valgrind --tool=callgrind --toggle-collect='*FrameBuffer::push' --toggle-collect='*FrameBuffer::seal'
+//! target/release/deps/wal_append-… --test wal_encode/100x`
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 #![allow(clippy::unwrap_used)]
 
