@@ -127,7 +127,7 @@ async fn a_stall_that_the_service_time_hides_shows_in_the_response_time() {
     assert!(outcome.queued >= 200, "{}", outcome.queued);
     let told = format!("{} of 900 arrivals had to wait", outcome.queued);
     assert!(
-        matches!(&outcome.load.verdict, LoadVerdict::GeneratorBound(reason) if reason.contains(&told)),
+        matches!(&outcome.load.verdict, LoadVerdict::Overloaded(reason) if reason.contains(&told)),
         "{:?}",
         outcome.load.verdict
     );
@@ -201,7 +201,7 @@ async fn an_overrun_is_told_unless_waits_are_expected() {
         assert!(unsent > 0 && waited >= unsent, "{unsent} unsent, {waited} waited");
         let told = format!("{unsent} of 800 operations were never sent, and {waited} arrivals");
         match outcome.load.verdict {
-            LoadVerdict::GeneratorBound(reason) => assert!(!expected && reason.contains(&told), "{reason}"),
+            LoadVerdict::Overloaded(reason) => assert!(!expected && reason.contains(&told), "{reason}"),
             verdict => assert_eq!((expected, verdict), (true, LoadVerdict::Valid)),
         }
     }

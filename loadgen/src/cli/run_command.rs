@@ -23,6 +23,7 @@ use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
 use crate::sampling::{Evidence, Sampler, Waited, bottleneck};
 use crate::screen::Wishes;
 use crate::threshold::{self, evaluate};
+use crate::verdict::with_others;
 use crate::workload::Workload;
 
 pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
@@ -164,8 +165,11 @@ async fn record(
     manifest.nodes = nodes(&session.client);
     folder.write_manifest(&manifest).map_err(record_error)?;
     outcome.load.thresholds = thresholds(&args.output, &folder, &outcome, warmup)?;
-    folder.write_load(&outcome.load).map_err(record_error)?;
     let resources = sampler.map(|sampler| judge_resources(sampler, &outcome, &manifest, warmup));
+    if let Some(resources) = &resources {
+        outcome.load.verdict = with_others(std::mem::take(&mut outcome.load.verdict), resources);
+    }
+    folder.write_load(&outcome.load).map_err(record_error)?;
     if let Some(resources) = &resources {
         folder.write_resources(resources).map_err(record_error)?;
     }
@@ -283,7 +287,8 @@ struct News<'a> {
 
 fn exit_code(news: &News<'_>, fail_on: &[FailOn]) -> u8 {
     let named = match news.verdict {
-        LoadVerdict::Valid => None,
+        // An overloaded store is a finding, not a run that is not to be believed.
+        LoadVerdict::Valid | LoadVerdict::Overloaded(_) => None,
         LoadVerdict::GeneratorBound(_) => Some(FailOn::GeneratorBound),
         LoadVerdict::Noisy(_) => Some(FailOn::Noisy),
         LoadVerdict::Unsteady(_) => Some(FailOn::Unsteady),
@@ -340,6 +345,8 @@ mod tests {
             exit_code(&news, fail_on)
         };
         assert_eq!(code(0, false, false, &LoadVerdict::Valid, false, &gate), 0);
+        let overloaded = LoadVerdict::Overloaded("slow".into());
+        assert_eq!(code(0, false, false, &overloaded, false, &gate), 0);
         assert_eq!(code(0, false, false, &thin, false, &gate), 0);
         assert_eq!(code(0, false, false, &thin, false, &[FailOn::TooThin]), 98);
         assert_eq!(code(0, false, false, &bound, false, &[]), 0);

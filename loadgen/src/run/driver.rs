@@ -76,6 +76,8 @@ pub(super) struct Driver {
     /// Operations planned and not ended, over the seconds since the plan began, without the warm-up.
     pub(super) open_over_time: Vec<(f64, f64)>,
     pub(super) endpoints_before: Vec<EndpointLoad>,
+    /// When the load was over, and the CPU time used by then.
+    pub(super) cpu_at_end: Option<(Nanos, Nanos)>,
     reported: (Instant, u64),
     /// Slices that have been reported.
     reported_slices: usize,
@@ -139,6 +141,7 @@ impl Driver {
             machine_before: machine_time(),
             open_over_time: Vec::new(),
             endpoints_before: client.endpoint_loads(),
+            cpu_at_end: None,
             reported: (origin, 0),
             reported_slices: 0,
             client,
@@ -251,6 +254,8 @@ impl Driver {
 
     fn drain(&mut self) {
         if let Phase::Running = self.phase {
+            self.recorder.load_ends_at(self.noticed_until);
+            self.cpu_at_end = process_cpu().map(|cpu| (self.clock.now(), cpu));
             let until = Instant::now() + self.config.drain;
             self.phase = Phase::Draining { until };
         }
