@@ -207,6 +207,45 @@ async fn an_overrun_is_told_unless_waits_are_expected() {
     }
 }
 
+/// A store that is dead most of the time is no valid measurement, whoever decides when operations start.
+#[tokio::test]
+async fn a_store_that_falls_silent_is_told_also_without_an_even_rate() {
+    let bursts = Arrivals::Burst {
+        size: 60,
+        every: Duration::from_millis(200),
+    };
+    for arrivals in [Arrivals::Closed { clients: 4 }, bursts] {
+        let stub = Stub::start(1).await;
+        let mut config = config(arrivals, 2500);
+        config.timeout = PATIENCE;
+        config.drain = Duration::from_millis(100);
+        config.lateness_limit = PATIENCE;
+        let mut frozen = false;
+        let outcome = loadgen::run(
+            config,
+            stub.client(),
+            RunClock::start(),
+            Outputs::in_memory(),
+            |progress| {
+                if !frozen && progress.counts.ok >= 100 {
+                    frozen = true;
+                    stub.freeze(true);
+                }
+            },
+            pending(),
+        )
+        .await
+        .unwrap();
+        check_books(&outcome);
+        let verdict = &outcome.load.verdict;
+        assert!(
+            matches!(verdict, LoadVerdict::Noisy(reason) if reason.contains("no operation was answered for")),
+            "{verdict:?}"
+        );
+        assert_eq!(outcome.load.ok_in_time, Some(outcome.load.counts.ok));
+    }
+}
+
 #[tokio::test]
 async fn a_stopped_run_is_drained_and_complete() {
     let stub = Stub::start(1).await;

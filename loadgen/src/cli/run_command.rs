@@ -201,7 +201,10 @@ fn judge_resources(
     let mut resources = sampler.finish(load.counts.ok + outcome.warmup.ok);
     let machine: &Machine = &manifest.machine;
     resources.set_probe(machine);
-    let measured = Duration::from_nanos(outcome.ended - outcome.begins).saturating_sub(warmup);
+    // Without the wait for the last answers, which would make the store look slower.
+    let load_end = load.phases.iter().map(|phase| phase.end).max();
+    let load_end = load_end.unwrap_or(outcome.ended);
+    let measured = Duration::from_nanos(load_end.saturating_sub(outcome.begins)).saturating_sub(warmup);
     let open_loop = load.lag.is_some();
     let evidence = Evidence {
         client_cores: Some(1),
@@ -210,6 +213,7 @@ fn judge_resources(
             planned: load.planned,
             waited: outcome.queued,
         }),
+        ok_per_second: load.ok_in_time.unwrap_or(load.counts.ok) as f64 / measured.as_secs_f64().max(1e-9),
         ..Evidence::of_load(load, measured)
     };
     resources.bottleneck = Some(bottleneck(&resources, &evidence));
