@@ -1,17 +1,27 @@
 //! Latencies of one kind, and what may be said about them.
 //!
 //! Promises: minimum, maximum and mean are exact; percentiles come from a histogram with three digits; a percentile with
-//! fewer than ten values beyond it is refused, not guessed. Never corrects or invents a value.
+//! fewer than ten values beyond it is refused, not guessed; one that is certainly among values that are infinite is named
+//! as such. Never corrects or invents a value.
 
 use hdrhistogram::{Counter, Histogram};
 use reports::record::{Confidence, Nanos, Percentiles};
 
-use crate::statistics::percentile_interval_among;
+use crate::statistics::{percentile_interval_among, share_interval};
 
 /// Values that must lie beyond a percentile for it to mean something.
 const BEYOND_MIN: u64 = 10;
 /// Digits that a recorded value keeps.
 pub(crate) const DIGITS: u8 = 3;
+
+/// The percentiles, by the names that the record uses, in ten-thousandths.
+const NAMED: [(&str, u64); 5] = [
+    ("p50", 5000),
+    ("p90", 9000),
+    ("p99", 9900),
+    ("p999", 9990),
+    ("p9999", 9999),
+];
 
 /// A growing set of latencies.
 #[derive(Debug, Clone)]
@@ -95,6 +105,15 @@ impl Latencies {
         self.histogram.len()
     }
 
+    /// Values above this one, to the digits that are kept.
+    pub(crate) fn above(&self, value: Nanos) -> u64 {
+        let next = self.histogram.next_non_equivalent(value);
+        match next > self.max {
+            true => 0,
+            false => self.histogram.count_between(next, self.max),
+        }
+    }
+
     /// The bare histogram.
     pub fn into_histogram(self) -> Histogram<u64> {
         self.histogram
@@ -137,11 +156,32 @@ impl Latencies {
             p999: self.percentile(9990, total),
             p9999: self.percentile(9999, total),
             max: complete.then_some(self.max),
+            never: self.never(total),
             confidence: self.confidence(total, worth).map(Box::new),
         }
     }
 
-    /// How sure the percentiles are; nothing if none of them has an interval.
+    /// Names of the percentiles that are certainly infinite.
+    fn never(&self, total: u64) -> Vec<String> {
+        let infinite = |(_, share): &(&str, u64)| self.is_infinite(*share, total);
+        let names = NAMED.iter().filter(|named| infinite(named));
+        names.map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    /// Whether a percentile in ten-thousandths is among values that are not here: by its rank if the sample is large enough
+    /// for it, else because so many are not here that chance does not explain it.
+    fn is_infinite(&self, share: u64, total: u64) -> bool {
+        let rank = rank(share, total);
+        if rank <= self.count() {
+            return false;
+        }
+        let beyond = 1.0 - share as f64 / 1e4;
+        let missing = share_interval((total - self.count()) as f64, total as f64);
+        total - rank >= BEYOND_MIN || missing.is_some_and(|missing| missing.low > beyond)
+    }
+
+    /// How sure the percentiles are; nothing if there is none that could be sure. A percentile without an interval is known
+    /// to nobody knows what.
     fn confidence(&self, total: u64, worth: f64) -> Option<Confidence> {
         let effective_count = total as f64 * worth.min(1.0);
         let interval = |share: u64| {
@@ -158,16 +198,20 @@ impl Latencies {
             p99: interval(9900),
             p999: interval(9990),
         };
-        let any = [confidence.p50, confidence.p90, confidence.p99, confidence.p999];
-        any.iter().any(Option::is_some).then_some(confidence)
+        (self.percentile(5000, total).is_some()).then_some(confidence)
     }
 
     /// A percentile in ten-thousandths; nothing if it is infinite or the sample too small.
     fn percentile(&self, share: u64, total: u64) -> Option<Nanos> {
-        let rank = (u128::from(total) * u128::from(share)).div_ceil(10_000) as u64;
+        let rank = rank(share, total);
         let supported = total - rank >= BEYOND_MIN;
         (supported && (1..=self.count()).contains(&rank)).then(|| self.at_rank(rank))
     }
+}
+
+/// Which of `total` values, in their order and from one, is this percentile in ten-thousandths.
+fn rank(share: u64, total: u64) -> u64 {
+    (u128::from(total) * u128::from(share)).div_ceil(10_000) as u64
 }
 
 #[cfg(test)]
@@ -235,5 +279,37 @@ mod tests {
                 .p99,
             Some(1)
         );
+    }
+
+    #[test]
+    fn what_is_certainly_infinite_is_told_from_what_is_refused() {
+        let never = |finite, total| {
+            latencies(std::iter::repeat_n(1000, finite))
+                .percentiles_among(total, 1.0)
+                .never
+        };
+        assert!(never(500, 500).is_empty() && never(0, 0).is_empty());
+        // Too few for a 99th percentile, but nearly half are infinite.
+        assert_eq!(never(310, 500), ["p90", "p99", "p999", "p9999"]);
+        assert_eq!(never(0, 500).len(), 5);
+        assert_eq!(never(989, 1000)[0], "p99");
+        assert!(!never(990, 1000).contains(&"p99".to_owned()));
+        // One in a hundred may be chance.
+        assert!(!never(99, 100).contains(&"p99".to_owned()));
+    }
+
+    #[test]
+    fn a_sample_worth_too_little_for_any_interval_says_what_it_is_worth() {
+        let p = latencies(1..=5000).percentiles_worth(0.0084);
+        let confidence = p.confidence.unwrap();
+        assert!(p.p99.is_some() && confidence.p99.is_none());
+        assert!((confidence.effective_count - 42.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn values_above_a_limit_are_counted() {
+        let all = latencies([0, 1000, 1000, 1001, 5000]);
+        assert_eq!((all.above(1000), all.above(999), all.above(5000)), (2, 4, 0));
+        assert_eq!(latencies([]).above(1), 0);
     }
 }

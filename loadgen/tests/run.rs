@@ -127,7 +127,7 @@ async fn a_stall_that_the_service_time_hides_shows_in_the_response_time() {
     assert!(outcome.queued >= 200, "{}", outcome.queued);
     let told = format!("{} of 900 arrivals had to wait", outcome.queued);
     assert!(
-        matches!(&outcome.load.verdict, LoadVerdict::GeneratorBound(reason) if reason.contains(&told)),
+        matches!(&outcome.load.verdict, LoadVerdict::Overloaded(reason) if reason.contains(&told)),
         "{:?}",
         outcome.load.verdict
     );
@@ -201,9 +201,48 @@ async fn an_overrun_is_told_unless_waits_are_expected() {
         assert!(unsent > 0 && waited >= unsent, "{unsent} unsent, {waited} waited");
         let told = format!("{unsent} of 800 operations were never sent, and {waited} arrivals");
         match outcome.load.verdict {
-            LoadVerdict::GeneratorBound(reason) => assert!(!expected && reason.contains(&told), "{reason}"),
+            LoadVerdict::Overloaded(reason) => assert!(!expected && reason.contains(&told), "{reason}"),
             verdict => assert_eq!((expected, verdict), (true, LoadVerdict::Valid)),
         }
+    }
+}
+
+/// A store that is dead most of the time is no valid measurement, whoever decides when operations start.
+#[tokio::test]
+async fn a_store_that_falls_silent_is_told_also_without_an_even_rate() {
+    let bursts = Arrivals::Burst {
+        size: 60,
+        every: Duration::from_millis(200),
+    };
+    for arrivals in [Arrivals::Closed { clients: 4 }, bursts] {
+        let stub = Stub::start(1).await;
+        let mut config = config(arrivals, 2500);
+        config.timeout = PATIENCE;
+        config.drain = Duration::from_millis(100);
+        config.lateness_limit = PATIENCE;
+        let mut frozen = false;
+        let outcome = loadgen::run(
+            config,
+            stub.client(),
+            RunClock::start(),
+            Outputs::in_memory(),
+            |progress| {
+                if !frozen && progress.counts.ok >= 100 {
+                    frozen = true;
+                    stub.freeze(true);
+                }
+            },
+            pending(),
+        )
+        .await
+        .unwrap();
+        check_books(&outcome);
+        let verdict = &outcome.load.verdict;
+        assert!(
+            matches!(verdict, LoadVerdict::Noisy(reason) if reason.contains("no operation was answered for")),
+            "{verdict:?}"
+        );
+        assert_eq!(outcome.load.ok_in_time, Some(outcome.load.counts.ok));
     }
 }
 

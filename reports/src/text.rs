@@ -41,7 +41,7 @@ pub fn summary(run: &Run) -> String {
         )
     });
     if let Some(traffic) = Traffic::of(run) {
-        lines.push(load_line(&traffic));
+        lines.push(load_line(&traffic) + &missed_reads(run));
         lines.extend(
             traffic
                 .operations
@@ -108,7 +108,7 @@ fn load_line(t: &Traffic<'_>) -> String {
     let mut text = String::from("  load: ");
     if let Some(rate) = t.ok_rate() {
         text += &format!("{} ok", format::rate(rate));
-        if let Some(offered) = t.rate {
+        if let Some(offered) = t.offered {
             text += &format!(" of {} offered", format::rate(offered));
         }
         text += "; ";
@@ -140,9 +140,52 @@ fn operation_line(f: Operation, operation: &OperationLoad, measure: Measure) -> 
     text += &format!("{name} time");
     for (name, value) in [("p50", p.p50), ("p99", p.p99), ("p99.9", p.p999), ("max", p.max)] {
         let value = value.map_or_else(|| "too few samples".into(), format::duration);
-        text += &format!("  {name} {value}");
+        text += &format!("  {name} {value}{}", unsure(p, name));
     }
-    text
+    text + &of_all_planned(p, operation.scheduled.as_ref())
+}
+
+/// A word after a percentile of which nobody knows how far off it may be.
+fn unsure(p: &Percentiles, name: &str) -> String {
+    let Some(confidence) = p.confidence.as_ref() else {
+        return String::new();
+    };
+    let unknown = match name {
+        "p50" => p.p50.is_some() && confidence.p50.is_none(),
+        "p99" => p.p99.is_some() && confidence.p99.is_none(),
+        "p99.9" => p.p999.is_some() && confidence.p999.is_none(),
+        _ => false,
+    };
+    match unknown {
+        true => format!(
+            " (worth {:.0} independent values: no interval known)",
+            confidence.effective_count.floor()
+        ),
+        false => String::new(),
+    }
+}
+
+/// The 99th percentile of everything that was planned, where what did not end well makes it another one.
+fn of_all_planned(ok: &Percentiles, scheduled: Option<&Percentiles>) -> String {
+    let Some(scheduled) = scheduled else {
+        return String::new();
+    };
+    match scheduled.p99 {
+        _ if scheduled.never.iter().any(|name| name == "p99") => "; of all planned p99 never".into(),
+        Some(p99) if ok.p99 != Some(p99) => format!("; of all planned p99 {}", format::duration(p99)),
+        _ => String::new(),
+    }
+}
+
+fn missed_reads(run: &Run) -> String {
+    match run.load.as_ref().and_then(view::missed_reads) {
+        Some((missed, all)) => format!(
+            "; {} of {} found nothing",
+            format::grouped(missed),
+            format::plural(all, "read")
+        ),
+        None => String::new(),
+    }
 }
 
 fn fault_line(number: usize, fault: &FaultWindow) -> String {
@@ -208,10 +251,13 @@ fn load_json(run: &Run, t: &Traffic<'_>) -> Value {
         "source": if run.load.is_some() { "load.json" } else { "history.jsonl" },
         "verdict": run.load.as_ref().map(|l| &l.verdict),
         "kind": run.load.as_ref().map(|l| l.kind),
-        "offered_rate": t.rate,
+        "offered_rate": t.offered,
         "ok_rate": t.ok_rate(),
         "planned": t.planned,
         "counts": t.counts,
+        "reads_missed": run.load.as_ref().and_then(view::missed_reads).map(|(missed, all)| json!({
+            "missed": missed, "of": all,
+        })),
         "integrity_errors": run.load.as_ref().map(|l| l.integrity_errors),
         "longest_write_gap": t.longest_write_gap.map(|(length, began)| json!({ "length": length, "began": began })),
         "operations": t.operations.iter().map(|(f, o)| (f.to_string(), json!({
@@ -227,6 +273,7 @@ fn load_json(run: &Run, t: &Traffic<'_>) -> Value {
 fn percentiles_json(p: &Percentiles) -> Value {
     json!({
         "count": p.count, "min": p.min, "mean": p.mean, "p50": p.p50, "p90": p.p90, "p99": p.p99, "p999": p.p999,
-        "max": p.max,
+        "max": p.max, "never": p.never,
+        "effective_count": p.confidence.as_ref().map(|confidence| confidence.effective_count),
     })
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::format;
 use crate::record::{
-    CheckStatus, Counts, FaultWindow, Interval, LoadVerdict, LoopKind, Measure, Nanos, NodeSample, Operation,
-    OperationLoad, Outcome, Percentiles, Role, Run,
+    CheckStatus, Counts, FaultWindow, Interval, Load, LoadVerdict, LoopKind, Measure, Nanos, NodeSample,
+    Operation, OperationLoad, Outcome, OutcomeKind, Percentiles, Role, Run,
 };
 
 /// How a headline is coloured; always together with an icon and a word.
@@ -32,15 +32,18 @@ pub(crate) struct Traffic<'a> {
     pub(crate) counts: Counts,
     /// Absent where nothing is known of a plan.
     pub(crate) planned: Option<u64>,
-    pub(crate) rate: Option<f64>,
+    /// Operations a second that were planned over the time of the load; absent in a closed loop.
+    pub(crate) offered: Option<f64>,
     pub(crate) operations: &'a BTreeMap<Operation, OperationLoad>,
     pub(crate) intervals: &'a [Interval],
     /// What the latencies of the intervals measure.
     pub(crate) measure: Measure,
     /// Length and beginning.
     pub(crate) longest_write_gap: Option<(Nanos, Nanos)>,
-    /// Length of the load.
+    /// Length of the load, without the time in which open operations were waited for at its end.
     pub(crate) duration: Nanos,
+    /// Operations that ended well in that time.
+    ok_in_time: u64,
 }
 
 impl<'a> Traffic<'a> {
@@ -55,10 +58,11 @@ impl<'a> Traffic<'a> {
         };
         if let Some(load) = &run.load {
             let open_loop = load.kind != LoopKind::Closed;
+            let duration = length(load).unwrap_or_else(|| lasted(&load.intervals));
             return Some(Traffic {
                 counts: load.counts,
                 planned: Some(load.planned),
-                rate: load.rate.filter(|r| open_loop && r.is_finite()),
+                offered: (open_loop && duration > 0).then(|| load.planned as f64 / seconds(duration)),
                 operations: &load.operations,
                 intervals: &load.intervals,
                 measure: if open_loop {
@@ -67,25 +71,27 @@ impl<'a> Traffic<'a> {
                     Measure::Service
                 },
                 longest_write_gap: load.longest_write_gap,
-                duration: span(&load.intervals).unwrap_or_else(|| lasted(&load.intervals)),
+                duration,
+                ok_in_time: load.ok_in_time.unwrap_or(load.counts.ok),
             });
         }
         let history = run.history.as_ref()?;
         Some(Traffic {
             counts: history.counts,
             planned: None,
-            rate: None,
+            offered: None,
             operations: &history.operations,
             intervals: &history.intervals,
             measure: Measure::Service,
             longest_write_gap: history.longest_write_gap,
             duration: lasted(&history.intervals),
+            ok_in_time: history.counts.ok,
         })
     }
 
-    /// Operations a second that happened.
+    /// Operations a second that happened while the load lasted.
     pub(crate) fn ok_rate(&self) -> Option<f64> {
-        (self.duration > 0).then(|| self.counts.ok as f64 / seconds(self.duration))
+        (self.duration > 0).then(|| self.ok_in_time as f64 / seconds(self.duration))
     }
 
     /// The operation with the most traffic, and its latencies.
@@ -97,6 +103,31 @@ impl<'a> Traffic<'a> {
         };
         percentiles.filter(|p| p.count > 0).map(|p| (*f, p))
     }
+}
+
+/// The time of the load: of its plan, as far as the run came; in older records, which do not tell what was answered in that
+/// time, of all slices.
+fn length(load: &Load) -> Option<Nanos> {
+    let start = load.phases.iter().map(|phase| phase.start).min();
+    let end = load.phases.iter().map(|phase| phase.end).max();
+    let planned = start.zip(end).and_then(|(start, end)| end.checked_sub(start));
+    planned
+        .filter(|length| *length > 0 && load.ok_in_time.is_some())
+        .or_else(|| span(&load.intervals))
+}
+
+/// Of the reads that were answered, those that found nothing, and all of them.
+pub(crate) fn missed_reads(load: &Load) -> Option<(u64, u64)> {
+    let (missed, all) = load
+        .operations
+        .iter()
+        .filter(|(operation, _)| **operation == Operation::Get)
+        .map(|(_, of)| {
+            let missed = of.outcomes.get(&OutcomeKind::NotFound);
+            (missed.map_or(0, |outcome| outcome.count), of.counts.ok)
+        })
+        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    (missed > 0).then_some((missed, all))
 }
 
 /// The time that slices cover: without what came before the load, such as a warm-up or the writing of records.
@@ -140,9 +171,17 @@ pub(crate) fn headline(run: &Run) -> Headline {
                 "Interrupted",
                 "The run was stopped before its end; the numbers cover what there was by then.".into(),
             ),
+            LoadVerdict::Valid if load.kind == LoopKind::Closed => {
+                (Tone::Good, "Valid", "Nothing speaks against these numbers: the store answered throughout.".into())
+            }
             LoadVerdict::Valid => {
                 (Tone::Good, "Valid", "Nothing speaks against these numbers: the generator kept to its plan.".into())
             }
+            LoadVerdict::Overloaded(why) => (
+                Tone::Warning,
+                "Overloaded",
+                format!("The store, not the generator, was the limit: {why}"),
+            ),
             LoadVerdict::GeneratorBound(why) => (
                 Tone::Warning,
                 "Generator-bound",
@@ -223,6 +262,7 @@ fn load_notes(run: &Run) -> Vec<String> {
     if run.verdict.is_some() || partial || load.integrity_errors > 0 {
         match &load.verdict {
             LoadVerdict::Valid => {}
+            LoadVerdict::Overloaded(why) => notes.push(format!("The store was overloaded: {why}")),
             LoadVerdict::GeneratorBound(why) => {
                 notes.push(format!(
                     "Latency and throughput are the generator's, not the store's: {why}"
@@ -235,6 +275,7 @@ fn load_notes(run: &Run) -> Vec<String> {
             }
         }
     }
+    notes.extend(missed_note(run, load));
     if load.kind == LoopKind::Closed {
         notes.push(
             "Closed loop: each client waits for its answer before it asks again, so a slow store is asked less. These \
@@ -243,6 +284,21 @@ fn load_notes(run: &Run) -> Vec<String> {
         );
     }
     notes
+}
+
+/// Reads of an empty store are no measurement of a full one.
+fn missed_note(run: &Run, load: &Load) -> Option<String> {
+    let (missed, all) = missed_reads(load)?;
+    let configuration = &run.manifest.as_ref()?.configuration;
+    let unloaded = configuration.pointer("/load/preload")?.as_bool() == Some(false);
+    (unloaded && missed > all / 2).then(|| {
+        format!(
+            "{} of {} found nothing: no records were written before the load, and a read of nothing is not what a read \
+             costs.",
+            format::grouped(missed),
+            format::plural(all, "read")
+        )
+    })
 }
 
 fn verdict_notes(run: &Run) -> Vec<String> {
@@ -394,7 +450,7 @@ fn traffic_numbers(t: &Traffic<'_>) -> Vec<KeyNumber> {
     }];
     if let Some(rate) = t.ok_rate() {
         let detail = t
-            .rate
+            .offered
             .map_or_else(String::new, |r| format!("{} offered", format::rate(r)));
         numbers.push(KeyNumber {
             name: "throughput",

@@ -19,7 +19,7 @@ use super::AgentResult;
 use crate::export::hlog::{self, IntervalLog};
 use crate::percentiles::Latencies;
 use crate::recorder::{GAP_MIN, GAPS_MAX, Ledger};
-use crate::verdict::{Evidence, OK_MIN, judge};
+use crate::verdict::{Evidence, OK_MIN, judge, lateness_allowed};
 
 /// Processes of agent number n are numbered from n times this on, in a history of several agents.
 pub const PROCESSES_PER_AGENT: u64 = 1 << 32;
@@ -63,7 +63,8 @@ impl Merged {
         load.total = Some(summary.total);
         load.lag = load.lag.is_some().then(|| ledger.lag());
         load.intervals = intervals(&parts, interval.max(1));
-        load.verdict = verdict(&parts, &load, &latency, lateness_limit);
+        let late = ledger.noticed_later_than(lateness_allowed(lateness_limit, latency.p50));
+        load.verdict = verdict(&parts, &load, &latency, late, lateness_limit);
         let log = log(&mut parts);
         let aborted = parts
             .iter()
@@ -125,6 +126,7 @@ fn sums(parts: &[(String, AgentResult)]) -> Load {
     let mut sum = Load {
         kind: loads[0].kind,
         rate: loads[0].rate,
+        ok_in_time: Some(0),
         lag: loads[0].lag.clone(),
         phases: loads[0].phases.clone(),
         client_cpu: loads.iter().map(|load| load.client_cpu).sum(),
@@ -136,6 +138,7 @@ fn sums(parts: &[(String, AgentResult)]) -> Load {
     for load in loads {
         sum.planned += load.planned;
         add(&mut sum.counts, load.counts);
+        sum.ok_in_time = sum.ok_in_time.zip(load.ok_in_time).map(|(sum, more)| sum + more);
         sum.redirects += load.redirects;
         sum.retries += load.retries;
         sum.attempts += load.attempts;
@@ -284,15 +287,18 @@ fn verdict(
     parts: &[(String, AgentResult)],
     load: &Load,
     latency: &Percentiles,
+    late: u64,
     lateness_limit: Duration,
 ) -> LoadVerdict {
     let together = judge(&Evidence {
         ok: load.counts.ok,
         lateness: load.lag.as_ref().map(|lag| lag.pacer.clone()),
+        late: load.lag.is_some().then_some(late),
         lateness_limit,
         response_p50: latency.p50,
         cpu: None,
         waits: None,
+        silence: None,
         steadiness: None,
     });
     let each = parts.iter().map(|(agent, part)| named(agent, &part.load.verdict));
@@ -313,8 +319,9 @@ fn severity(verdict: &LoadVerdict) -> u8 {
         LoadVerdict::Valid => 0,
         LoadVerdict::Noisy(_) => 1,
         LoadVerdict::Unsteady(_) => 2,
-        LoadVerdict::GeneratorBound(_) => 3,
-        LoadVerdict::TooThin(_) => 4,
+        LoadVerdict::Overloaded(_) => 3,
+        LoadVerdict::GeneratorBound(_) => 4,
+        LoadVerdict::TooThin(_) => 5,
     }
 }
 
@@ -324,6 +331,7 @@ fn named(agent: &str, verdict: &LoadVerdict) -> LoadVerdict {
         LoadVerdict::Valid => LoadVerdict::Valid,
         LoadVerdict::Noisy(reason) => LoadVerdict::Noisy(name(reason)),
         LoadVerdict::Unsteady(reason) => LoadVerdict::Unsteady(name(reason)),
+        LoadVerdict::Overloaded(reason) => LoadVerdict::Overloaded(name(reason)),
         LoadVerdict::GeneratorBound(reason) => LoadVerdict::GeneratorBound(name(reason)),
         LoadVerdict::TooThin(reason) => LoadVerdict::TooThin(name(reason)),
     }

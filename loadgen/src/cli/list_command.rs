@@ -185,6 +185,7 @@ fn load_verdict(verdict: &LoadVerdict) -> &'static str {
     match verdict {
         LoadVerdict::Valid => "valid",
         LoadVerdict::GeneratorBound(_) => "generator-bound",
+        LoadVerdict::Overloaded(_) => "overloaded",
         LoadVerdict::Noisy(_) => "noisy",
         LoadVerdict::Unsteady(_) => "unsteady",
         LoadVerdict::TooThin(_) => "too-thin",

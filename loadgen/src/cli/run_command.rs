@@ -23,6 +23,7 @@ use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
 use crate::sampling::{Evidence, Sampler, Waited, bottleneck};
 use crate::screen::Wishes;
 use crate::threshold::{self, evaluate};
+use crate::verdict::with_others;
 use crate::workload::Workload;
 
 pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
@@ -170,8 +171,11 @@ async fn record(
     manifest.nodes = nodes(&session.client);
     folder.write_manifest(&manifest).map_err(record_error)?;
     outcome.load.thresholds = thresholds(&args.output, &folder, &outcome, warmup)?;
-    folder.write_load(&outcome.load).map_err(record_error)?;
     let resources = sampler.map(|sampler| judge_resources(sampler, &outcome, &manifest, warmup));
+    if let Some(resources) = &resources {
+        outcome.load.verdict = with_others(std::mem::take(&mut outcome.load.verdict), resources);
+    }
+    folder.write_load(&outcome.load).map_err(record_error)?;
     if let Some(resources) = &resources {
         folder.write_resources(resources).map_err(record_error)?;
     }
@@ -203,7 +207,10 @@ fn judge_resources(
     let mut resources = sampler.finish(load.counts.ok + outcome.warmup.ok);
     let machine: &Machine = &manifest.machine;
     resources.set_probe(machine);
-    let measured = Duration::from_nanos(outcome.ended - outcome.begins).saturating_sub(warmup);
+    // Without the wait for the last answers, which would make the store look slower.
+    let load_end = load.phases.iter().map(|phase| phase.end).max();
+    let load_end = load_end.unwrap_or(outcome.ended);
+    let measured = Duration::from_nanos(load_end.saturating_sub(outcome.begins)).saturating_sub(warmup);
     let open_loop = load.lag.is_some();
     let evidence = Evidence {
         client_cores: Some(1),
@@ -212,6 +219,7 @@ fn judge_resources(
             planned: load.planned,
             waited: outcome.queued,
         }),
+        ok_per_second: load.ok_in_time.unwrap_or(load.counts.ok) as f64 / measured.as_secs_f64().max(1e-9),
         ..Evidence::of_load(load, measured)
     };
     resources.bottleneck = Some(bottleneck(&resources, &evidence));
@@ -289,7 +297,8 @@ struct News<'a> {
 
 fn exit_code(news: &News<'_>, fail_on: &[FailOn]) -> u8 {
     let named = match news.verdict {
-        LoadVerdict::Valid => None,
+        // An overloaded store is a finding, not a run that is not to be believed.
+        LoadVerdict::Valid | LoadVerdict::Overloaded(_) => None,
         LoadVerdict::GeneratorBound(_) => Some(FailOn::GeneratorBound),
         LoadVerdict::Noisy(_) => Some(FailOn::Noisy),
         LoadVerdict::Unsteady(_) => Some(FailOn::Unsteady),
@@ -352,6 +361,8 @@ mod tests {
             exit_code(&news, fail_on)
         };
         assert_eq!(code(0, false, false, &LoadVerdict::Valid, false, &gate), 0);
+        let overloaded = LoadVerdict::Overloaded("slow".into());
+        assert_eq!(code(0, false, false, &overloaded, false, &gate), 0);
         assert_eq!(code(0, false, false, &thin, false, &gate), 0);
         assert_eq!(code(0, false, false, &thin, false, &[FailOn::TooThin]), 98);
         assert_eq!(code(0, false, false, &bound, false, &[]), 0);

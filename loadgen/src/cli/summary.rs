@@ -160,13 +160,16 @@ fn sure(load: &Load) -> Option<String> {
         None => ("service", total.service.as_ref()?),
     };
     let confidence = latency.confidence.as_ref()?;
-    let part = |name: &str, interval: Option<(Nanos, Nanos)>| {
-        interval.map(|(low, high)| format!("{name} {} to {}", human(low), human(high)))
+    let part = |name: &str, value: Option<Nanos>, interval: Option<(Nanos, Nanos)>| {
+        value.map(|_| match interval {
+            Some((low, high)) => format!("{name} {} to {}", human(low), human(high)),
+            None => format!("{name} none known"),
+        })
     };
     let parts = [
-        part("p50", confidence.p50),
-        part("p99", confidence.p99),
-        part("p99.9", confidence.p999),
+        part("p50", latency.p50, confidence.p50),
+        part("p99", latency.p99, confidence.p99),
+        part("p99.9", latency.p999, confidence.p999),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     Some(format!(
@@ -186,7 +189,7 @@ fn scheduled(load: &Load) -> Option<String> {
             let p = operation.scheduled.as_ref()?;
             let p99 = match p.p99 {
                 Some(p99) => human(p99),
-                None if p.count >= 1000 => "never (too many did not end ok)".into(),
+                None if p.never.iter().any(|name| name == "p99") => "never (too many did not end ok)".into(),
                 None => format!("n/a (1000 operations needed, {} planned)", p.count),
             };
             Some(format!("{} {p99}", function.as_str()))

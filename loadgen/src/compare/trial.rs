@@ -186,6 +186,7 @@ fn warnings(label: &str, load: &Load) -> Vec<String> {
         LoadVerdict::GeneratorBound(because) => {
             warnings.push(format!("{label} was limited by the generator: {because}"))
         }
+        LoadVerdict::Overloaded(because) => warnings.push(format!("{label} was overloaded: {because}")),
         LoadVerdict::Noisy(because) => warnings.push(format!("{label} was noisy: {because}")),
         LoadVerdict::Unsteady(because) => warnings.push(format!("{label} never settled: {because}")),
         LoadVerdict::TooThin(because) => warnings.push(format!("{label} is too thin: {because}")),

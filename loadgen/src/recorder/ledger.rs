@@ -4,7 +4,7 @@
 //! both from the same histograms; percentiles are never averaged. How sure the percentiles are is the one exception: see
 //! [`Ledger::absorb`].
 
-use reports::record::{Lag, Load, LoopKind, Percentiles};
+use reports::record::{Lag, Load, LoopKind, Nanos, Percentiles};
 
 use super::books::{Books, Summary};
 use crate::percentiles::Latencies;
@@ -91,6 +91,11 @@ impl Ledger {
     /// Response time in an open loop, service time in a closed one, of all good operations together.
     pub(crate) fn headline(&self) -> Percentiles {
         self.books.headline().percentiles_worth(self.worth)
+    }
+
+    /// Arrivals that were noticed later than that.
+    pub(crate) fn noticed_later_than(&self, limit: Nanos) -> u64 {
+        self.pacer.above(limit)
     }
 
     /// How late operations were started.

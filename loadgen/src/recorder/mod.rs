@@ -10,6 +10,7 @@ mod books;
 mod gap;
 mod interval;
 mod ledger;
+mod silence;
 mod terms;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::statistics::EffectiveSize;
 use books::Books;
 use gap::WriteGap;
 use interval::{OpenInterval, merge_short_tail};
+use silence::Silence;
 use terms::Terms;
 
 pub use books::Summary;
@@ -104,6 +106,10 @@ pub struct Recorder {
     retries: u64,
     integrity_errors: u64,
     gap: WriteGap,
+    /// When the load is over.
+    load_ends: Nanos,
+    ok_in_time: u64,
+    silence: Silence,
     terms: Terms,
     /// Of the headline, in the order in which operations ended.
     effective: EffectiveSize,
@@ -118,6 +124,10 @@ pub struct Totals {
     pub counts: Counts,
     /// By operation, and all together.
     pub summary: Summary,
+    /// Operations answered before the load was over.
+    pub ok_in_time: u64,
+    /// Longest time of the load in which somebody waited and no operation was answered, and when it began.
+    pub longest_silence: (Nanos, Nanos),
     /// Slices of the run.
     pub intervals: Vec<Interval>,
     /// Histograms of intervals not handed out before.
@@ -160,9 +170,17 @@ impl Recorder {
             retries: 0,
             integrity_errors: 0,
             gap: WriteGap::since(begins),
+            load_ends: Nanos::MAX,
+            ok_in_time: 0,
+            silence: Silence::since(open_loop, begins),
             terms: Terms::default(),
             effective: EffectiveSize::default(),
         }
+    }
+
+    /// The load is over at this time: what ends later was only waited for.
+    pub fn load_ends_at(&mut self, time: Nanos) {
+        self.load_ends = time;
     }
 
     /// Takes the books away and leaves empty ones.
@@ -175,6 +193,7 @@ impl Recorder {
     pub fn planned(&mut self, at: Nanos, late: Nanos) {
         self.planned += 1;
         self.pacer.record(late);
+        self.silence.planned(at);
         if let Some(open) = self.open_at(at) {
             open.planned += 1;
         }
@@ -188,6 +207,11 @@ impl Recorder {
     /// An operation ended.
     pub fn ended(&mut self, ended: &Ended) {
         self.counts_at(ended.done, ended.class);
+        if ended.done <= self.load_ends {
+            let answered = ended.class == Class::Ok;
+            self.ok_in_time += u64::from(answered);
+            self.silence.ended(ended.done, answered);
+        }
         self.redirects += u64::from(ended.redirects);
         self.retries += u64::from(ended.retries);
         self.integrity_errors += u64::from(ended.outcome == OutcomeKind::Integrity);
@@ -281,6 +305,8 @@ impl Recorder {
         Totals {
             planned: self.planned,
             counts: self.counts,
+            ok_in_time: self.ok_in_time,
+            longest_silence: self.silence.finish(load_end),
             all: ledger.headline(),
             lag: ledger.lag(),
             summary: ledger.summary(),

@@ -231,3 +231,21 @@ fn terms_come_in_order_whatever_order_they_were_seen_in() {
         [(4, 1, 2 * MS, 2 * MS), (5, 2, MS, 3 * MS), (6, 1, 4 * MS, 4 * MS)]
     );
 }
+
+#[test]
+fn what_is_answered_after_the_load_is_counted_and_not_in_time() {
+    let mut books = Recorder::new(true, 0, S);
+    for n in 0..10 {
+        books.planned(n * S, 0);
+    }
+    books.ended(&ended(0, 0, S, OutcomeKind::Ok));
+    books.load_ends_at(10 * S);
+    // Stamped before the end, and looked at after it.
+    books.ended(&ended(S, S, 10 * S, OutcomeKind::Ok));
+    for n in 2..10 {
+        books.ended(&ended(n * S, n * S, 11 * S, OutcomeKind::Ok));
+    }
+    let totals = books.finish(10 * S, 11 * S);
+    assert_eq!((totals.counts.ok, totals.ok_in_time), (10, 2));
+    assert_eq!(totals.longest_silence, (9 * S, S));
+}

@@ -12,7 +12,7 @@ use crate::cpu::{machine_time, process_cpu, stolen};
 use crate::recorder::{Ledger, Totals};
 use crate::schedule::Arrivals;
 use crate::scribe::ScribeGone;
-use crate::verdict::{Evidence, Steadiness, Waits, judge};
+use crate::verdict::{Evidence, Silence, Steadiness, Waits, judge, lateness_allowed};
 
 impl Driver {
     pub(super) async fn output_error(self, trouble: ScribeGone) -> LoadError {
@@ -110,6 +110,15 @@ impl Driver {
 impl Driver {
     /// `cpu` is what was used from the end of the warm-up to that of the plan.
     fn verdict(&self, totals: &Totals, cpu: Option<Nanos>, load_end: Nanos) -> LoadVerdict {
+        let from = self.measured_from();
+        let (length, began) = totals.longest_silence;
+        let silence = Silence {
+            length,
+            from: began.saturating_sub(from),
+            measured: load_end.saturating_sub(from),
+        };
+        let silence_counts = !self.config.waits_are_expected && !self.stopped;
+        let limit = lateness_allowed(self.config.lateness_limit, totals.all.p50);
         let open_loop = self.config.arrivals.is_open();
         let lateness = open_loop.then(|| totals.lag.pacer.clone());
         let waits = Waits {
@@ -122,11 +131,13 @@ impl Driver {
         judge(&Evidence {
             ok: totals.counts.ok,
             lateness,
+            late: open_loop.then(|| totals.ledger.noticed_later_than(limit)),
             lateness_limit: self.config.lateness_limit,
             response_p50: totals.all.p50,
             cpu: cpu
                 .zip(self.config.client_cores)
-                .map(|(used, cores)| (used, load_end.saturating_sub(self.measured_from()), cores)),
+                .map(|(used, cores)| (used, load_end.saturating_sub(from), cores)),
+            silence: silence_counts.then_some(silence),
             waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
             steadiness: self.steadiness(totals),
         })
@@ -136,8 +147,9 @@ impl Driver {
     fn steadiness(&self, totals: &Totals) -> Option<Steadiness> {
         let rate = match &self.config.arrivals {
             Arrivals::Constant { rate } | Arrivals::Poisson { rate } => {
-                rate.as_f64() / self.config.share.unwrap_or_default().of as f64
+                Some(rate.as_f64() / self.config.share.unwrap_or_default().of as f64)
             }
+            Arrivals::Closed { .. } => None,
             _ => return None,
         };
         if self.config.waits_are_expected || self.stopped {
@@ -147,7 +159,10 @@ impl Driver {
         let inside = |slice: &&Interval| slice.end <= load_end;
         Some(Steadiness {
             slices: totals.intervals.iter().filter(inside).cloned().collect(),
-            backlog: self.open_over_time.clone(),
+            backlog: match rate {
+                Some(_) => self.open_over_time.clone(),
+                None => Vec::new(),
+            },
             latency: totals.all.clone(),
             steal: self
                 .machine_before
@@ -178,6 +193,7 @@ fn load_and_ledger(totals: Totals) -> (Load, Ledger) {
     let load = Load {
         planned: totals.planned,
         counts: totals.counts,
+        ok_in_time: Some(totals.ok_in_time),
         operations: totals.summary.operations,
         total: Some(totals.summary.total),
         intervals: totals.intervals,

@@ -285,6 +285,7 @@ impl Driver {
 
     fn drain(&mut self) {
         if let Phase::Running = self.phase {
+            self.recorder.load_ends_at(self.noticed_until);
             self.cpu_at_plan_end = process_cpu();
             let until = Instant::now() + self.config.drain;
             self.phase = Phase::Draining { until };

@@ -4,7 +4,7 @@
 //! slope is above zero and what it grew by is more than a passing queue; slices count as unequal by more than their
 //! own random scatter.
 
-use reports::record::{Interval, LoadVerdict, Nanos, Percentiles};
+use reports::record::{Interval, Nanos, Percentiles};
 
 use crate::statistics::{coefficient_of_variation, theil_sen};
 
@@ -24,26 +24,25 @@ pub const GROWTH_SECONDS_MIN: f64 = 0.1;
 pub struct Steadiness {
     /// Slices of the measured time, all of the same length but for the last.
     pub slices: Vec<Interval>,
-    /// Operations planned and not ended, over time in seconds.
+    /// Operations planned and not ended, over time in seconds; empty in a closed loop, which has always as many.
     pub backlog: Vec<(f64, f64)>,
     /// The headline latency of the whole run.
     pub latency: Percentiles,
     /// Part of the machine's time that its host gave to others.
     pub steal: Option<f64>,
-    /// Arrivals a second.
-    pub rate: f64,
+    /// Arrivals a second; absent in a closed loop.
+    pub rate: Option<f64>,
 }
 
-/// What speaks against it.
-pub(super) fn judge(steadiness: &Steadiness) -> Option<LoadVerdict> {
-    growing(steadiness)
-        .map(LoadVerdict::Unsteady)
-        .or_else(|| stolen(steadiness).map(LoadVerdict::Noisy))
-        .or_else(|| scattered(steadiness).map(LoadVerdict::Noisy))
-        .or_else(|| wide(steadiness).map(LoadVerdict::Noisy))
+/// What speaks against a repetition that agrees, where the load settled.
+pub(super) fn noise(steadiness: &Steadiness) -> Option<String> {
+    stolen(steadiness)
+        .or_else(|| scattered(steadiness))
+        .or_else(|| wide(steadiness))
 }
 
-fn growing(steadiness: &Steadiness) -> Option<String> {
+/// What says that the load never settled.
+pub(super) fn growing(steadiness: &Steadiness) -> Option<String> {
     let (first, last) = (steadiness.backlog.first()?, steadiness.backlog.last()?);
     let seconds = last.0 - first.0;
     if seconds < SLICES_MIN as f64 {
@@ -51,7 +50,7 @@ fn growing(steadiness: &Steadiness) -> Option<String> {
     }
     let slope = theil_sen(&steadiness.backlog)?;
     let growth = slope.estimate * seconds;
-    let much = growth > steadiness.rate * GROWTH_SECONDS_MIN;
+    let much = growth > steadiness.rate? * GROWTH_SECONDS_MIN;
     let grows = slope.interval.is_some_and(|interval| interval.low > 0.0);
     (grows && much).then(|| {
         format!(
@@ -72,7 +71,7 @@ fn stolen(steadiness: &Steadiness) -> Option<String> {
 }
 
 fn scattered(steadiness: &Steadiness) -> Option<String> {
-    let full = full_slices(&steadiness.slices);
+    let full = full_slices(steadiness);
     let per_second: Vec<f64> = full.iter().map(|slice| per_second(slice)).collect();
     if per_second.len() < SLICES_MIN {
         return None;
@@ -107,11 +106,13 @@ fn wide(steadiness: &Steadiness) -> Option<String> {
     })
 }
 
-/// Those that are as long as most.
-fn full_slices(slices: &[Interval]) -> Vec<&Interval> {
+/// Those that are as long as most. A plan may ask for nothing in some; in a closed loop, where nothing is started nobody
+/// answered.
+fn full_slices(steadiness: &Steadiness) -> Vec<&Interval> {
+    let (slices, closed) = (&steadiness.slices, steadiness.rate.is_none());
     let length = |slice: &Interval| slice.end.saturating_sub(slice.start);
     let usual: Nanos = slices.first().map_or(0, length);
-    let full = |slice: &&Interval| length(slice) == usual && slice.planned > 0;
+    let full = |slice: &&Interval| length(slice) == usual && (closed || slice.planned > 0);
     slices.iter().filter(full).collect()
 }
 
@@ -121,7 +122,7 @@ fn per_second(slice: &Interval) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use reports::record::{Confidence, Counts};
+    use reports::record::{Confidence, Counts, LoadVerdict};
 
     use super::*;
 
@@ -152,8 +153,29 @@ mod tests {
                 ..Percentiles::default()
             },
             steal: Some(0.019),
-            rate: 1000.0,
+            rate: Some(1000.0),
         }
+    }
+
+    fn judge(steadiness: &Steadiness) -> Option<LoadVerdict> {
+        growing(steadiness)
+            .map(LoadVerdict::Unsteady)
+            .or_else(|| noise(steadiness).map(LoadVerdict::Noisy))
+    }
+
+    #[test]
+    fn in_a_closed_loop_slices_in_which_nothing_was_started_count() {
+        let mut closed = steady();
+        closed.rate = None;
+        closed.backlog.clear();
+        assert_eq!(judge(&closed), None);
+        for slice in &mut closed.slices[3..6] {
+            slice.planned = 0;
+            slice.counts.ok = 0;
+        }
+        assert!(
+            matches!(judge(&closed), Some(LoadVerdict::Noisy(why)) if why.contains("from slice to slice"))
+        );
     }
 
     fn says(change: impl FnOnce(&mut Steadiness), word: &str) {

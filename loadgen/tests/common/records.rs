@@ -30,6 +30,7 @@ fn percentiles(unit: u64) -> Percentiles {
         p999: None,
         p9999: None,
         max: Some(100 * unit),
+        never: Vec::new(),
         confidence: Some(Box::new(Confidence {
             effective_count: 80.5,
             p50: Some((40 * unit, 60 * unit)),
@@ -98,6 +99,7 @@ pub fn load() -> Load {
             unknown: 4,
             unsent: 2,
         },
+        ok_in_time: Some(199),
         operations: BTreeMap::from([
             (Operation::Get, operation(1_000_000, 1)),
             (Operation::Put, operation(2_000_000, 3)),

@@ -93,6 +93,7 @@ fn join(a: &Slot, b: &Slot) -> Slot {
             p999: x.p999.max(y.p999),
             p9999: x.p9999.max(y.p9999),
             max: x.max.max(y.max),
+            never: Vec::new(),
             confidence: None,
         },
     }
@@ -179,7 +180,7 @@ fn throughput_summary(traffic: &Traffic<'_>, slots: &[Slot]) -> String {
     let mut text = String::new();
     if let Some(rate) = traffic.ok_rate() {
         text = format!("{} acknowledged on average", format::rate(rate));
-        if let Some(offered) = traffic.rate {
+        if let Some(offered) = traffic.offered {
             text += &format!(", {} offered", format::rate(offered));
         }
         text += ".";

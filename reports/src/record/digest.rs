@@ -219,6 +219,7 @@ fn percentiles(mut values: Vec<Nanos>) -> Percentiles {
         p999: at(0.999),
         p9999: at(0.9999),
         max: values.last().copied(),
+        never: Vec::new(),
         confidence: None,
     }
 }

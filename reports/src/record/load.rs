@@ -18,6 +18,10 @@ pub struct Load {
     pub planned: u64,
     /// How every operation ended.
     pub counts: Counts,
+    /// Of the operations that ended well, those that did so before the load was over, so without what was only answered
+    /// while open operations were waited for at the end. Absent in older records.
+    #[serde(default)]
+    pub ok_in_time: Option<u64>,
     /// By operation.
     pub operations: BTreeMap<Operation, OperationLoad>,
     /// All operations together.
@@ -229,7 +233,7 @@ impl Measure {
 }
 
 /// Nanoseconds at the usual percentiles. One that the sample cannot support (fewer than ten values beyond it) is
-/// absent.
+/// absent, and so is one that is infinite; `never` tells which is which.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Percentiles {
     /// Number of values.
@@ -251,6 +255,11 @@ pub struct Percentiles {
     pub p9999: Option<Nanos>,
     /// Largest value.
     pub max: Option<Nanos>,
+    /// Names of the percentiles above (such as `p99`) that are absent because they are infinite: so many operations did not
+    /// end well that the percentile is certainly among those. One that is absent and not named here was refused, because
+    /// there are too few values to tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<String>,
     /// Where the percentiles of a repetition would lie, if the run was long enough to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Box<Confidence>>,
@@ -296,6 +305,9 @@ pub enum LoadVerdict {
     Valid,
     /// The generator, not the store, was the limit.
     GeneratorBound(String),
+    /// The store took less than the plan asked for, and operations waited until others had ended. The numbers are valid as
+    /// those of an overloaded store.
+    Overloaded(String),
     /// The machine or the numbers themselves were too unsteady for a repetition to agree.
     Noisy(String),
     /// The load never settled: what waited grew to the end.
