@@ -36,8 +36,7 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
         let histogram = entry.histogram();
         enter(&mut evidence.whole, tag, &histogram);
         let start = u64::try_from(entry.start).unwrap_or(0);
-        let holds = |slice: &&mut Slice| (slice.stretch.start..slice.stretch.end).contains(&start);
-        if let Some(slice) = evidence.slices.iter_mut().find(holds) {
+        if let Some(slice) = nearest(&mut evidence.slices, start) {
             enter(slice, tag, &histogram);
         }
     }
@@ -71,6 +70,20 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
         evidence.independence = series.map(|series| (series.clone(), worth.min(1.0))).collect();
     }
     evidence
+}
+
+/// The slice whose beginning is nearest to `start`: a log has milliseconds, and slices begin at any nanosecond, so that a
+/// beginning read from a log may lie in the slice before. Slices are in their order.
+fn nearest(slices: &mut [Slice], start: Nanos) -> Option<&mut Slice> {
+    let after = slices.partition_point(|slice| slice.stretch.start <= start);
+    let away = |index: usize| slices.get(index).map(|slice| slice.stretch.start.abs_diff(start));
+    let before = after.checked_sub(1);
+    let index = match (before, before.and_then(away), away(after)) {
+        (Some(before), Some(near), Some(far)) if near < far => before,
+        (Some(before), _, None) => before,
+        _ => after,
+    };
+    slices.get_mut(index)
 }
 
 fn slice_of(interval: &Interval) -> Slice {
@@ -202,3 +215,6 @@ fn outages(load: &Load) -> Vec<Stretch> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What a run's record says of phases and of single operations.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::UNIX_EPOCH;
+
+use reports::record::{LoadPhase, LoopKind, Operation, OutcomeKind, ThresholdVerdict};
+
+use super::*;
+use crate::export::hlog::LogWriter;
+use crate::recorder::{Class, Ended, Recorder};
+use crate::threshold::{Threshold, evaluate};
+
+const MS: Nanos = 1_000_000;
+const S: Nanos = 1000 * MS;
+
+/// A put that was planned and sent at this time, and took so long.
+fn put(planned: Nanos, took: Nanos, outcome: OutcomeKind) -> Ended {
+    let class = match outcome.is_good() {
+        true => Class::Ok,
+        false => Class::Failed,
+    };
+    Ended {
+        operation: Operation::Put,
+        planned,
+        first: planned,
+        done: planned + took,
+        class,
+        outcome,
+        error: None,
+        acknowledged_write: class == Class::Ok,
+        term: None,
+        redirects: 0,
+        retries: 0,
+        answered_after: (class == Class::Ok).then_some(took),
+        refused: Vec::new(),
+        parts: None,
+    }
+}
+
+/// The record of a run of three seconds that ended so, with a phase for each second, after its log was written and read back.
+fn recorded(begins: Nanos, ended: &[Ended]) -> (Load, IntervalLog) {
+    let mut recorder = Recorder::new(true, begins, S);
+    ended.iter().for_each(|one| recorder.planned(one.planned, 0));
+    let mut by_end: Vec<&Ended> = ended.iter().collect();
+    by_end.sort_by_key(|one| one.done);
+    by_end.iter().for_each(|one| recorder.ended(one));
+    let load_end = begins + 3 * S;
+    let last = by_end.last().map_or(load_end, |one| one.done + 1);
+    let totals = recorder.finish(load_end, last.max(load_end));
+    let mut log = LogWriter::begin(Vec::new(), UNIX_EPOCH, &[]).unwrap();
+    for interval in &totals.histograms {
+        for (tag, histogram) in &interval.tagged {
+            let (start, length) = (interval.start as i64, interval.length as i64);
+            log.interval(Some(&tag.to_string()), start, length, histogram)
+                .unwrap();
+        }
+    }
+    let log = IntervalLog::read(log.finish().unwrap().as_slice()).unwrap();
+    let phase = |number: u64| LoadPhase {
+        name: format!("stage-{}", number + 1),
+        start: begins + number * S,
+        end: begins + (number + 1) * S,
+    };
+    let load = Load {
+        kind: LoopKind::Constant,
+        planned: totals.planned,
+        counts: totals.counts,
+        operations: totals.summary.operations,
+        total: Some(totals.summary.total),
+        intervals: totals.intervals,
+        phases: (0..3).map(phase).collect(),
+        longest_write_gap: Some(totals.longest_write_gap),
+        write_gaps: totals.write_gaps,
+        ..Load::default()
+    };
+    (load, log)
+}
+
+fn verdict(text: &str, begins: Nanos, record: &(Load, IntervalLog)) -> (ThresholdVerdict, String) {
+    let threshold: Threshold = text.parse().unwrap();
+    let result = evaluate(&threshold, &evidence(&record.0, &record.1, begins));
+    (result.verdict, result.reason)
+}
+
+#[track_caller]
+fn check(begins: Nanos, record: &(Load, IntervalLog), cases: &[(&str, ThresholdVerdict, &str)]) {
+    for (text, expected, words) in cases {
+        let (verdict, reason) = verdict(text, begins, record);
+        assert_eq!(verdict, *expected, "{text}: {reason}");
+        assert!(reason.contains(words), "{text}: {reason}");
+    }
+}
+
+use ThresholdVerdict::{Fail, Pass};
+
+#[test]
+fn histograms_belong_to_the_slice_they_were_made_in_whatever_the_clock_said() {
+    for below_a_millisecond in [0, 1, 300_000, 499_999, 500_000, 700_001, 999_999] {
+        let begins = 7 * S + 123 * MS + below_a_millisecond;
+        // The first second is slow, the others are not.
+        let took = |at: Nanos| if at < S { 90 * MS } else { 10 * MS };
+        let all: Vec<Ended> = (0..300)
+            .map(|n| (begins + n * 10 * MS, took(n * 10 * MS)))
+            .map(|(planned, took)| put(planned, took, OutcomeKind::Ok))
+            .collect();
+        let record = recorded(begins, &all);
+        check(
+            begins,
+            &record,
+            &[
+                ("response{phase=stage-1}:min>80ms", Pass, ""),
+                ("response{phase=stage-1}:count>=100", Pass, "100"),
+                ("response{phase=stage-2}:max<20ms", Pass, ""),
+                ("response{phase=stage-2}:count<=100", Pass, "100"),
+                ("response{phase=stage-3}:max<20ms", Pass, ""),
+                ("response:max<20ms over 1s", Fail, "90 ms"),
+                ("response:count>=100 over 1s", Pass, "the worst of 3"),
+            ],
+        );
+    }
+}
