@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use reports::record::{Interval, Load, Measure, Nanos};
+use reports::record::{Interval, Load, LoopKind, Measure, Nanos};
 
 use super::evidence::Stretch;
 use super::expression::Metric;
@@ -40,9 +40,12 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
             enter(slice, tag, &histogram);
         }
     }
-    schedule(&mut evidence.whole, load.counts.total());
-    for (slice, interval) in evidence.slices.iter_mut().zip(&load.intervals) {
-        schedule(slice, interval.planned);
+    // In a closed loop nothing is planned.
+    if load.kind != LoopKind::Closed {
+        schedule(&mut evidence.whole, load.counts.total());
+        for (slice, interval) in evidence.slices.iter_mut().zip(&load.intervals) {
+            schedule(slice, interval.planned);
+        }
     }
     tallies(&mut evidence.whole, load);
     let phases = load.phases.iter();
@@ -116,8 +119,9 @@ fn enter(slice: &mut Slice, tag: Tag, values: &Histogram<u64>) {
         Measure::Attempt => Metric::Attempt,
         Measure::Lag => Metric::Lag,
     };
+    let latencies = &mut slice.latencies;
     let mut add = |series: Series| {
-        let (into, _) = slice.latencies.entry(series).or_insert_with(|| (growing(), 0));
+        let (into, _) = latencies.entry(series).or_insert_with(|| (growing(), 0));
         into.add(values)
             .expect("a histogram that grows takes every value of another");
     };
@@ -136,17 +140,27 @@ fn enter(slice: &mut Slice, tag: Tag, values: &Histogram<u64>) {
             });
         }
     }
+    if measure == Measure::Response {
+        // Every operation that was planned has one, however it ended.
+        let of_it = slice.latencies.entry(Series::of(Metric::Scheduled, operation));
+        let (into, infinite) = of_it.or_insert_with(|| (growing(), 0));
+        match outcome.is_good() {
+            true => into
+                .add(values)
+                .expect("a histogram that grows takes every value of another"),
+            false => *infinite += values.len(),
+        }
+    }
 }
 
-/// Response times among everything that was planned, where what was not answered well counts as infinite.
+/// Response times among everything that was planned, where what was not answered well counts as infinite, also if nothing was.
 pub(crate) fn schedule(slice: &mut Slice, planned: u64) {
-    if let Some((response, _)) = slice.latencies.get(&Series::total(Metric::Response)) {
-        let response = response.clone();
-        let infinite = planned.saturating_sub(response.len());
-        slice
-            .latencies
-            .insert(Series::total(Metric::Scheduled), (response, infinite));
-    }
+    let response = slice.latencies.get(&Series::total(Metric::Response));
+    let response = response.map_or_else(growing, |(response, _)| response.clone());
+    let infinite = planned.saturating_sub(response.len());
+    slice
+        .latencies
+        .insert(Series::total(Metric::Scheduled), (response, infinite));
 }
 
 /// What the whole run counted, all operations together.

@@ -120,3 +120,42 @@ fn histograms_belong_to_the_slice_they_were_made_in_whatever_the_clock_said() {
         );
     }
 }
+
+#[test]
+fn what_was_planned_in_an_outage_counts_as_infinitely_slow() {
+    let begins = 2 * S;
+    // In the second second nothing is answered.
+    let all: Vec<Ended> = (0..300)
+        .map(|n| {
+            let down = (100..200).contains(&n);
+            let outcome = if down {
+                OutcomeKind::Unavailable
+            } else {
+                OutcomeKind::Ok
+            };
+            put(begins + n * 10 * MS, MS, outcome)
+        })
+        .collect();
+    let record = recorded(begins, &all);
+    check(
+        begins,
+        &record,
+        &[
+            ("scheduled{phase=stage-2}:p50<1s", Fail, "infinite"),
+            ("scheduled{phase=stage-2}:p50<1s allow-empty", Fail, "infinite"),
+            ("scheduled{op=put,phase=stage-2}:p50<1s", Fail, "infinite"),
+            ("scheduled:p50<1s over 1s", Fail, "infinite"),
+            ("scheduled{phase=stage-1}:p50<1s", Pass, ""),
+            ("scheduled{op=put}:p50<1s", Pass, ""),
+            ("scheduled{op=put}:p90<1s", Fail, "infinite"),
+        ],
+    );
+    let none: Vec<Ended> = (0..300)
+        .map(|n| put(begins + n * 10 * MS, MS, OutcomeKind::Unavailable))
+        .collect();
+    check(
+        begins,
+        &recorded(begins, &none),
+        &[("scheduled:p50<1s", Fail, "infinite")],
+    );
+}
