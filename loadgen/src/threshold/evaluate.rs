@@ -337,7 +337,7 @@ fn of_tally(threshold: &Threshold, tally: &Tally) -> Finding {
         }
         _ => match tally.time {
             0 => Finding::Nothing,
-            time => Finding::Value(count / (time as f64 / 1e9), None),
+            time => Finding::Value(tally.achieved as f64 / (time as f64 / 1e9), None),
         },
     }
 }

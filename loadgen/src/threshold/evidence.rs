@@ -101,6 +101,8 @@ pub struct Tally {
     pub count: u64,
     /// Among how many operations.
     pub of: u64,
+    /// How many in `time`: what came after the measured time counts, but was not achieved in it.
+    pub achieved: u64,
     /// In how much time.
     pub time: Nanos,
     /// Independent operations that `of` is worth, for the interval of a share; errors that come in bursts are worth less

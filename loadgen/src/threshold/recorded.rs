@@ -1,19 +1,21 @@
 //! A run's record as evidence: its numbers, and its interval log.
 //!
 //! Promises that the histograms are those of the log, slice by slice, so that a phase is judged by what was planned in it; a
-//! slice that lies across the border of two phases belongs to the one in which it begins. Numbers that the record does not
-//! tell apart are missing, not guessed: counts of single operations within a phase, and latencies by endpoint.
+//! slice that lies across the border of two phases belongs to the one in which it begins. What did not occur is empty or zero,
+//! for every operation and outcome. Numbers that the record does not tell apart are missing, not guessed: throughput of single
+//! operations within a phase, and latencies by endpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
-use reports::record::{Interval, Load, LoopKind, Measure, Nanos};
+use reports::record::{Interval, Load, LoopKind, Measure, Nanos, Operation, OperationLoad, OutcomeKind};
 
 use super::evidence::Stretch;
-use super::expression::Metric;
+use super::expression::{Metric, Tag as By};
 use super::measurements::{Measurements, Series, Slice};
 use crate::export::hlog::IntervalLog;
 use crate::percentiles::growing;
+use crate::recorder::headline;
 use crate::scribe::Tag;
 
 /// What a run's `load.json` and `latency.hlog` say of the time from `measured_from` on. Times of the log are those of the
@@ -29,6 +31,9 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
     };
     let mut evidence = Measurements::empty(measured);
     evidence.slices = load.intervals.iter().map(slice_of).collect();
+    let open_loop = load.kind != LoopKind::Closed;
+    evidence.told = told(open_loop);
+    let mut ends = vec![Ends::new(); evidence.slices.len()];
     for entry in &log.entries {
         let Some(tag) = entry.tag.as_deref().and_then(Tag::parse) else {
             continue;
@@ -36,16 +41,22 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
         let histogram = entry.histogram();
         enter(&mut evidence.whole, tag, &histogram);
         let start = u64::try_from(entry.start).unwrap_or(0);
-        if let Some(slice) = nearest(&mut evidence.slices, start) {
-            enter(slice, tag, &histogram);
+        if let Some(index) = nearest(&evidence.slices, start) {
+            enter(&mut evidence.slices[index], tag, &histogram);
+            if tag.measure == headline(open_loop) {
+                *ends[index].entry((tag.operation, tag.outcome)).or_default() += histogram.len();
+            }
         }
     }
     // In a closed loop nothing is planned.
-    if load.kind != LoopKind::Closed {
+    if open_loop {
         schedule(&mut evidence.whole, load.counts.total());
         for (slice, interval) in evidence.slices.iter_mut().zip(&load.intervals) {
             schedule(slice, interval.planned);
         }
+    }
+    for (slice, ends) in evidence.slices.iter_mut().zip(&ends) {
+        count_outcomes(slice, ends);
     }
     tallies(&mut evidence.whole, load);
     let phases = load.phases.iter();
@@ -77,7 +88,7 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
 
 /// The slice whose beginning is nearest to `start`: a log has milliseconds, and slices begin at any nanosecond, so that a
 /// beginning read from a log may lie in the slice before. Slices are in their order.
-fn nearest(slices: &mut [Slice], start: Nanos) -> Option<&mut Slice> {
+pub(super) fn nearest(slices: &[Slice], start: Nanos) -> Option<usize> {
     let after = slices.partition_point(|slice| slice.stretch.start <= start);
     let away = |index: usize| slices.get(index).map(|slice| slice.stretch.start.abs_diff(start));
     let before = after.checked_sub(1);
@@ -86,7 +97,7 @@ fn nearest(slices: &mut [Slice], start: Nanos) -> Option<&mut Slice> {
         (Some(before), _, None) => before,
         _ => after,
     };
-    slices.get_mut(index)
+    (index < slices.len()).then_some(index)
 }
 
 fn slice_of(interval: &Interval) -> Slice {
@@ -178,9 +189,76 @@ pub(crate) fn count_all(whole: &mut Slice, load: &Load) {
     }
 }
 
+/// How many operations ended how.
+pub(super) type Ends = BTreeMap<(Operation, OutcomeKind), u64>;
+
+/// Errors by operation and outcome, where they are not counted yet. The total of a slice is counted by the times at which
+/// operations ended, these by those at which they were planned.
+pub(super) fn count_outcomes(slice: &mut Slice, ends: &Ends) {
+    let mut ended = BTreeMap::<Option<Operation>, u64>::new();
+    for ((operation, _), count) in ends {
+        *ended.entry(None).or_default() += count;
+        *ended.entry(Some(*operation)).or_default() += count;
+    }
+    let mut sums = BTreeMap::<Series, (u64, u64)>::new();
+    for ((operation, outcome), count) in ends {
+        let bad = if outcome.is_good() { 0 } else { *count };
+        let answered = *outcome == OutcomeKind::Integrity;
+        for (operation, outcome) in [
+            (None, Some(*outcome)),
+            (Some(*operation), None),
+            (Some(*operation), Some(*outcome)),
+        ] {
+            let series = Series {
+                operation,
+                outcome,
+                ..Series::total(Metric::Errors)
+            };
+            let of = ended.get(&operation).copied().unwrap_or(0);
+            // A value that nobody can have written was answered all the same, and is no error of its operation.
+            let counts = outcome.is_some() || !answered;
+            sums.entry(series).or_insert((0, of)).0 += if counts { bad } else { 0 };
+        }
+    }
+    for (series, tally) in sums {
+        slice.tallies.entry(series).or_insert(tally);
+    }
+}
+
+/// What the record of any run would tell, had it occurred.
+pub(super) fn told(open_loop: bool) -> BTreeSet<Series> {
+    let mut told = BTreeSet::new();
+    let operations = || std::iter::once(None).chain(Operation::ALL.map(Some));
+    for operation in operations() {
+        let mut tell = |metric, outcome| {
+            told.insert(Series {
+                operation,
+                outcome,
+                ..Series::total(metric)
+            });
+        };
+        let planned = [Metric::Response, Metric::Scheduled, Metric::Lag];
+        let metrics = [Metric::Service, Metric::Attempt, Metric::Errors];
+        let metrics = metrics
+            .into_iter()
+            .chain(planned.into_iter().filter(|_| open_loop));
+        for metric in metrics {
+            tell(metric, None);
+            let outcomes = OutcomeKind::ALL.into_iter();
+            let apart = metric.tags().contains(&By::Outcome);
+            outcomes
+                .filter(|_| apart)
+                .for_each(|outcome| tell(metric, Some(outcome)));
+        }
+    }
+    told
+}
+
 fn tallies(whole: &mut Slice, load: &Load) {
     count_all(whole, load);
-    for (operation, of_it) in &load.operations {
+    let nothing = OperationLoad::default();
+    for operation in Operation::ALL {
+        let of_it = load.operations.get(&operation).unwrap_or(&nothing);
         let ended = of_it.counts.total();
         for (metric, count) in [
             (Metric::Errors, ended - of_it.counts.ok),
@@ -189,16 +267,14 @@ fn tallies(whole: &mut Slice, load: &Load) {
         ] {
             whole
                 .tallies
-                .insert(Series::of(metric, *operation), (count, ended));
-        }
-        for (outcome, of_outcome) in &of_it.outcomes {
-            let series = Series {
-                outcome: Some(*outcome),
-                ..Series::of(Metric::Errors, *operation)
-            };
-            whole.tallies.insert(series, (of_outcome.count, ended));
+                .insert(Series::of(metric, operation), (count, ended));
         }
     }
+    let ends = load.operations.iter().flat_map(|(operation, of_it)| {
+        let outcomes = of_it.outcomes.iter();
+        outcomes.map(|(outcome, of_outcome)| ((*operation, *outcome), of_outcome.count))
+    });
+    count_outcomes(whole, &ends.collect());
     for endpoint in &load.endpoints {
         for (metric, count) in [
             (Metric::Errors, endpoint.attempts - endpoint.ok),

@@ -159,3 +159,103 @@ fn what_was_planned_in_an_outage_counts_as_infinitely_slow() {
         &[("scheduled:p50<1s", Fail, "infinite")],
     );
 }
+
+#[test]
+fn what_is_done_after_the_measured_time_is_not_achieved_in_it() {
+    let begins = 2 * S;
+    // A hundred a second are planned; a third of them is answered in time, the rest by two seconds after the plan.
+    let late: Vec<Ended> = (0..300)
+        .map(|n| {
+            let done = begins + n * 16_700_000;
+            let planned = begins + n * 10 * MS;
+            put(planned, done - planned + MS, OutcomeKind::Ok)
+        })
+        .collect();
+    check(
+        begins,
+        &recorded(begins, &late),
+        &[
+            ("goodput:rate>=99/s", Fail, "was 60/s"),
+            ("throughput:mean>=99/s", Fail, "was 60/s"),
+            ("goodput{phase=stage-3}:rate>=70/s", Fail, "60/s"),
+            ("goodput{op=put}:rate>=70/s", Fail, "was 60.1/s"),
+            ("goodput:count>=300", Pass, ""),
+            ("errors:rate<=0%", Pass, ""),
+        ],
+    );
+    let timely: Vec<Ended> = (0..300)
+        .map(|n| put(begins + n * 10 * MS, 9 * MS, OutcomeKind::Ok))
+        .collect();
+    check(
+        begins,
+        &recorded(begins, &timely),
+        &[
+            ("goodput:rate>=100/s", Pass, ""),
+            ("goodput{phase=stage-3}:rate>=100/s", Pass, ""),
+        ],
+    );
+}
+
+#[test]
+fn what_did_not_occur_is_empty_and_what_cannot_be_told_is_missing() {
+    let begins = 2 * S;
+    let at = |n: Nanos| begins + n * 10 * MS;
+    let clean: Vec<Ended> = (0..300).map(|n| put(at(n), MS, OutcomeKind::Ok)).collect();
+    check(
+        begins,
+        &recorded(begins, &clean),
+        &[
+            ("errors{op=put,outcome=transport}:rate<=0%", Pass, "0 %"),
+            ("errors{outcome=timeout_client}:rate<2%", Pass, "0 %"),
+            ("errors{outcome=timeout_client,phase=stage-2}:count<1", Pass, ""),
+            ("errors{op=put,phase=stage-2}:rate<=0%", Pass, ""),
+            ("response{op=cas}:p50<1s", Fail, "nothing was measured"),
+            ("response{op=cas}:p50<1s allow-empty", Pass, "allowed"),
+            (
+                "response{op=put,outcome=not_found,phase=stage-1}:p50<1s allow-empty",
+                Pass,
+                "",
+            ),
+            ("errors{op=cas}:rate<1%", Fail, "nothing was measured"),
+            ("errors{op=cas,outcome=transport}:rate<1% allow-empty", Pass, ""),
+            ("goodput{op=cas}:rate>1/s allow-empty", Pass, ""),
+            ("response{endpoint=a:1}:p50<1s allow-empty", Fail, "does not tell"),
+            ("errors{endpoint=a:1}:rate<1% allow-empty", Fail, "does not tell"),
+            (
+                "errors{endpoint=a:1,outcome=transport}:count<1 allow-empty",
+                Fail,
+                "does not tell",
+            ),
+            (
+                "goodput{op=put,phase=stage-1}:rate>1/s allow-empty",
+                Fail,
+                "of one stretch",
+            ),
+            ("response{phase=stage-9}:p50<1s allow-empty", Fail, "no phase"),
+        ],
+    );
+    let mut one_bad = clean.clone();
+    one_bad[150] = put(at(150), MS, OutcomeKind::Transport);
+    check(
+        begins,
+        &recorded(begins, &one_bad),
+        &[
+            ("errors{outcome=transport}:count<1", Fail, "was 1"),
+            ("errors{op=put,outcome=transport}:rate<=0%", Fail, "0.333 %"),
+            (
+                "errors{outcome=transport,phase=stage-2}:rate<=0%",
+                Fail,
+                "was 1 %",
+            ),
+            ("errors{outcome=transport,phase=stage-1}:rate<=0%", Pass, ""),
+            ("errors{op=put,outcome=transport}:count<1 over 1s", Fail, ""),
+        ],
+    );
+    let (mut load, log) = recorded(begins, &clean);
+    load.kind = LoopKind::Closed;
+    check(
+        begins,
+        &(load, log),
+        &[("scheduled:p50<1s allow-empty", Fail, "does not tell")],
+    );
+}
