@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use reports::record::{ThresholdResult, ThresholdUnit, ThresholdVerdict};
 
-use super::evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+use super::evidence::{Evidence, Missing, Outages, Query, Sample, Stretch, Tally};
 use super::expression::{Aggregation, Metric, MetricKind, Percentile, Threshold};
 use super::quantity::quantity;
 use crate::clock::nanos;
+use crate::recorder::GAP_MIN;
 use crate::statistics::{Interval, mean_interval, percentile_interval_among, share_interval};
 
 /// Values that must lie beyond a percentile for it to mean something.
@@ -170,8 +171,13 @@ impl Reading {
 /// What one stretch holds.
 enum Finding {
     Value(f64, Option<Interval>),
+    /// It is not known exactly, and the limit does not lie between these.
+    Between(f64, f64),
     Nothing,
-    TooFew { needed: u64, have: u64 },
+    TooFew {
+        needed: u64,
+        have: u64,
+    },
 }
 
 fn read(threshold: &Threshold, evidence: &dyn Evidence, within: Option<Stretch>) -> Reading {
@@ -198,10 +204,31 @@ fn read(threshold: &Threshold, evidence: &dyn Evidence, within: Option<Stretch>)
             ThresholdVerdict::Fail,
             format!("{subject} needs {needed} operations, and {have} were measured{place}"),
         ),
+        Ok(Finding::Between(least, most)) => between(threshold, least, most, &format!("{subject}{place}")),
         Ok(Finding::Value(value, interval)) => {
             compare(threshold, value, interval, &format!("{subject}{place}"))
         }
     }
+}
+
+fn between(threshold: &Threshold, least: f64, most: f64, subject: &str) -> Reading {
+    let (unit, limit) = (threshold.limit.measured_in(), threshold.limit.value());
+    let mut reason = match most.is_infinite() {
+        true => format!("{subject} was at least {}", quantity(least, unit)),
+        false => format!("{subject} was at most {}", quantity(most, unit)),
+    };
+    let verdict = match threshold.comparison.holds(least, limit) {
+        true => ThresholdVerdict::Pass,
+        false => {
+            reason += &format!(
+                ", which is not {} {}",
+                threshold.comparison,
+                quantity(limit, unit)
+            );
+            ThresholdVerdict::Fail
+        }
+    };
+    Reading::without_value(verdict, reason)
 }
 
 fn compare(threshold: &Threshold, value: f64, interval: Option<Interval>, subject: &str) -> Reading {
@@ -241,15 +268,37 @@ fn find(threshold: &Threshold, evidence: &dyn Evidence, query: &Query<'_>) -> Re
     Ok(match query.metric.kind() {
         MetricKind::Latency => of_latencies(threshold.aggregation, &evidence.latencies(query)?),
         MetricKind::Tally => of_tally(threshold, &evidence.tally(query)?),
-        MetricKind::Outages => {
-            let outages = evidence.outages(query)?;
-            let value = match threshold.aggregation {
-                Aggregation::Count => outages.len() as f64,
-                _ => outages.iter().max().map_or(0.0, |longest| *longest as f64),
-            };
-            Finding::Value(value, None)
-        }
+        MetricKind::Outages => of_outages(threshold, &evidence.outages(query)?)?,
     })
+}
+
+/// What is known exactly, or at least on which side of the limit it lies.
+fn of_outages(threshold: &Threshold, outages: &Outages) -> Result<Finding, Missing> {
+    let holds = |value: f64| threshold.comparison.holds(value, threshold.limit.value());
+    let longest = outages.lengths.iter().max().copied().unwrap_or(0);
+    let (least, most) = match threshold.aggregation {
+        Aggregation::Count => {
+            let count = outages
+                .lengths
+                .iter()
+                .filter(|length| **length >= GAP_MIN)
+                .count() as f64;
+            let more = outages.untold >= GAP_MIN;
+            (count, if more { f64::INFINITY } else { count })
+        }
+        _ => (longest as f64, longest.max(outages.untold) as f64),
+    };
+    if least == most {
+        Ok(Finding::Value(least, None))
+    } else if holds(least) == holds(most) {
+        Ok(Finding::Between(least, most))
+    } else {
+        let unit = threshold.limit.measured_in();
+        let (least, most) = (quantity(least, unit), quantity(most, unit));
+        Err(Missing(format!(
+            "it was at least {least} and at most {most}, and the record does not tell more"
+        )))
+    }
 }
 
 fn of_latencies(aggregation: Aggregation, sample: &Sample) -> Finding {

@@ -24,9 +24,9 @@ pub trait Evidence: fmt::Debug {
     /// The count of a metric whose kind is [`super::MetricKind::Tally`].
     fn tally(&self, query: &Query<'_>) -> Result<Tally, Missing>;
 
-    /// The lengths of the stretches without an acknowledged write (with [`Query::operation`], without an acknowledged one of
+    /// The stretches without an acknowledged write (with [`Query::operation`], without an acknowledged one of
     /// those), as far as they lie within the query.
-    fn outages(&self, query: &Query<'_>) -> Result<Vec<Nanos>, Missing>;
+    fn outages(&self, query: &Query<'_>) -> Result<Outages, Missing>;
 }
 
 /// What is asked for.
@@ -108,6 +108,15 @@ pub struct Tally {
     /// Independent operations that `of` is worth, for the interval of a share; errors that come in bursts are worth less
     /// than their number.
     pub effective_of: f64,
+}
+
+/// Stretches without an acknowledged operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outages {
+    /// How long each was. Those shorter than a tenth of a second do not count as outages.
+    pub lengths: Vec<Nanos>,
+    /// Further ones are not longer than this; zero if there are none.
+    pub untold: Nanos,
 }
 
 /// Why there is no answer: a sentence that says what the record does not tell.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hdrhistogram::Histogram;
 use reports::record::{Nanos, Operation, OutcomeKind};
 
-use super::evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+use super::evidence::{Evidence, Missing, Outages, Query, Sample, Stretch, Tally};
 use super::expression::{Metric, Tag};
 use crate::percentiles::growing;
 
@@ -117,6 +117,8 @@ pub struct Measurements {
     /// Stretches without an acknowledged operation, by operation; absent for writes of any kind. Absent altogether where
     /// they were not looked for.
     pub outages: BTreeMap<Option<Operation>, Vec<Stretch>>,
+    /// Further stretches like these, of which nothing else is known, are not longer than this; zero if there are none.
+    pub outages_untold: Nanos,
     /// Series that would be filled in had anything of them occurred, in the whole run and in every slice: where they are not,
     /// nothing did. Others that are not filled in are not known.
     pub told: BTreeSet<Series>,
@@ -132,6 +134,7 @@ impl Measurements {
             slices: Vec::new(),
             phases: Vec::new(),
             outages: BTreeMap::new(),
+            outages_untold: 0,
             told: BTreeSet::new(),
             independence: BTreeMap::new(),
         }
@@ -272,7 +275,7 @@ impl Evidence for Measurements {
         })
     }
 
-    fn outages(&self, query: &Query<'_>) -> Result<Vec<Nanos>, Missing> {
+    fn outages(&self, query: &Query<'_>) -> Result<Outages, Missing> {
         let outages = self.outages.get(&query.operation).ok_or_else(|| {
             let of = query
                 .operation
@@ -281,6 +284,9 @@ impl Evidence for Measurements {
         })?;
         let within = query.within.unwrap_or(self.whole.stretch);
         let inside = outages.iter().filter_map(|outage| outage.intersection(within));
-        Ok(inside.map(Stretch::length).collect())
+        Ok(Outages {
+            lengths: inside.map(Stretch::length).collect(),
+            untold: self.outages_untold.min(within.length()),
+        })
     }
 }

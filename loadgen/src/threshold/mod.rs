@@ -38,7 +38,7 @@ mod tests;
 
 pub use error::ThresholdError;
 pub use evaluate::{BEYOND_MIN, WINDOWS_MAX, aborting, evaluate};
-pub use evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+pub use evidence::{Evidence, Missing, Outages, Query, Sample, Stretch, Tally};
 pub use expression::{
     Abort, Aggregation, Comparison, Limit, Metric, MetricKind, Percentile, Selector, Tag, Threshold, Unit,
 };

@@ -15,7 +15,7 @@ use super::expression::{Metric, Tag as By};
 use super::measurements::{Measurements, Series, Slice};
 use crate::export::hlog::IntervalLog;
 use crate::percentiles::growing;
-use crate::recorder::headline;
+use crate::recorder::{GAP_MIN, GAPS_MAX, headline};
 use crate::scribe::Tag;
 
 /// What a run's `load.json` and `latency.hlog` say of the time from `measured_from` on. Times of the log are those of the
@@ -71,9 +71,7 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
             )
         })
         .collect();
-    if load.longest_write_gap.is_some() {
-        evidence.outages = BTreeMap::from([(None, outages(load))]);
-    }
+    outages(&mut evidence, load);
     let confidence = load
         .total
         .as_ref()
@@ -293,17 +291,31 @@ fn tallies(whole: &mut Slice, load: &Load) {
     }
 }
 
-/// All that are worth telling, and the longest one also if it is shorter.
-fn outages(load: &Load) -> Vec<Stretch> {
-    let stretch = |(start, length): (Nanos, Nanos)| Stretch {
+/// Fills in all that are worth telling, the longest one also if it is shorter or came after too many others, and how long others
+/// can be at most. Nothing where nobody looked for them.
+fn outages(evidence: &mut Measurements, load: &Load) {
+    let mut gaps = load.write_gaps.clone();
+    let at_most = match (load.longest_write_gap, load.write_gap_at_most) {
+        (Some((length, start)), _) => {
+            if !gaps.contains(&(start, length)) {
+                gaps.push((start, length));
+            }
+            length
+        }
+        (None, Some(at_most)) => at_most,
+        (None, None) => return,
+    };
+    let complete = load.write_gaps.len() < GAPS_MAX;
+    evidence.outages_untold = if complete {
+        at_most.min(GAP_MIN - 1)
+    } else {
+        at_most
+    };
+    let stretches = gaps.into_iter().map(|(start, length)| Stretch {
         start,
         end: start + length,
-    };
-    let mut all: Vec<Stretch> = load.write_gaps.iter().copied().map(stretch).collect();
-    if let (true, Some((length, start))) = (all.is_empty(), load.longest_write_gap) {
-        all.push(stretch((start, length)));
-    }
-    all
+    });
+    evidence.outages = BTreeMap::from([(None, stretches.collect())]);
 }
 
 #[cfg(test)]

@@ -259,3 +259,61 @@ fn what_did_not_occur_is_empty_and_what_cannot_be_told_is_missing() {
         &[("scheduled:p50<1s allow-empty", Fail, "does not tell")],
     );
 }
+
+#[test]
+fn outages_are_told_from_short_gaps_and_the_longest_is_never_forgotten() {
+    let begins = 2 * S;
+    let clean: Vec<Ended> = (0..300)
+        .map(|n| put(begins + n * 10 * MS, MS, OutcomeKind::Ok))
+        .collect();
+    let (mut load, log) = recorded(begins, &clean);
+    assert!(load.write_gaps.is_empty() && load.longest_write_gap.is_some());
+    let known = (load.clone(), log.clone());
+    check(
+        begins,
+        &known,
+        &[
+            ("unavailable:count<1", Pass, "was 0"),
+            ("unavailable:longest<9ms", Fail, "10 ms"),
+            ("unavailable:longest<50ms", Pass, "10 ms"),
+            ("unavailable{phase=stage-3}:count<1", Pass, ""),
+            ("unavailable{phase=stage-3}:longest<50ms", Pass, ""),
+            ("unavailable:longest>1s", Fail, ""),
+        ],
+    );
+    // Several generators: only what it cannot exceed is known.
+    (load.longest_write_gap, load.write_gap_at_most) = (None, Some(GAP_MIN - 1));
+    check(
+        begins,
+        &(load.clone(), log.clone()),
+        &[
+            ("unavailable:count<1", Pass, "was 0"),
+            ("unavailable:longest<1s", Pass, "at most 100 ms"),
+            (
+                "unavailable:longest>1s",
+                Fail,
+                "at most 100 ms, which is not > 1 s",
+            ),
+            ("unavailable:longest<50ms", Fail, "does not tell more"),
+        ],
+    );
+    load.write_gap_at_most = None;
+    check(
+        begins,
+        &(load.clone(), log.clone()),
+        &[("unavailable:longest<1s", Fail, "does not tell when")],
+    );
+    // So many gaps that the longest one came after the last that was kept.
+    load.write_gaps = vec![(begins, GAP_MIN); GAPS_MAX];
+    load.longest_write_gap = Some((S, begins + S));
+    check(
+        begins,
+        &(load, log),
+        &[
+            ("unavailable:longest<900ms", Fail, "was 1 s"),
+            ("unavailable:longest<=1s", Pass, "was 1 s"),
+            ("unavailable:count<5", Fail, "at least 10001"),
+            ("unavailable:count<20k", Fail, "does not tell more"),
+        ],
+    );
+}
