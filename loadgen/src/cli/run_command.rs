@@ -22,7 +22,7 @@ use crate::recorder::headline;
 use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
 use crate::sampling::{Evidence, Sampler, Waited, bottleneck};
 use crate::screen::Wishes;
-use crate::threshold::{self, evaluate};
+use crate::threshold::{self, gate};
 use crate::workload::Workload;
 
 pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
@@ -229,7 +229,7 @@ pub(super) fn thresholds(
     let evidence = threshold::evidence(&outcome.load, &log, from);
     Ok(thresholds
         .iter()
-        .map(|threshold| evaluate(threshold, &evidence))
+        .map(|threshold| gate(threshold, &evidence))
         .collect())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Promises: nothing measured is a failure, unless the threshold allows it; so is a percentile with fewer than
 //! [`BEYOND_MIN`] values beyond it, and a question that the record cannot answer. A limit within the 95 % interval of
-//! what was measured is inconclusive. Counts, rates a second, minima, maxima and outages are taken as exact statements about
+//! what was measured is inconclusive; where only an exit code follows ([`gate`]), what was measured decides then, and is a
+//! failure if it lies on the wrong side of the limit. Counts, rates a second, minima, maxima and outages are taken as exact statements about
 //! this run and have no interval; neither has a share that is held against zero, because only the exact one can be zero.
 
 use std::time::Duration;
@@ -23,13 +24,30 @@ pub const BEYOND_MIN: u64 = 10;
 pub const WINDOWS_MAX: u64 = 10_000;
 
 /// Holds a threshold against what was measured. With `over`, or with a phase that occurs several times, each stretch is judged
-/// by itself and the worst one is the result.
+/// by itself and the worst one is the result. A limit within the uncertainty is inconclusive, on whichever side of it the
+/// measured value lies.
 pub fn evaluate(threshold: &Threshold, evidence: &dyn Evidence) -> ThresholdResult {
+    judge(threshold, evidence, false)
+}
+
+/// As [`evaluate`], for a run that will not be repeated: what was measured fails if it lies on the wrong side of the limit, also
+/// within the uncertainty. Inconclusive is what holds, but not for certain.
+pub fn gate(threshold: &Threshold, evidence: &dyn Evidence) -> ThresholdResult {
+    judge(threshold, evidence, true)
+}
+
+fn judge(threshold: &Threshold, evidence: &dyn Evidence, wrong_side_fails: bool) -> ThresholdResult {
     let stretches = match stretches(threshold, evidence) {
         Ok(stretches) => stretches,
         Err(reason) => return result(threshold, &Reading::without_value(ThresholdVerdict::Fail, reason)),
     };
-    let readings = stretches.iter().map(|within| read(threshold, evidence, *within));
+    let decided = |reading: Reading| match wrong_side_fails {
+        true => reading.decided(threshold),
+        false => reading,
+    };
+    let readings = stretches
+        .iter()
+        .map(|within| decided(read(threshold, evidence, *within)));
     let worst = readings.reduce(|worst, next| {
         if next.is_worse_than(&worst, threshold) {
             next
@@ -88,7 +106,8 @@ fn latest(threshold: &Threshold, evidence: &dyn Evidence) -> Option<Option<Stret
     }
 }
 
-/// The stretches that a threshold is about; one without bounds is the whole run.
+/// The stretches that a threshold is about; one without bounds is the whole run. What `over` leaves at the end is a stretch too
+/// if it is at least half as long, unless a least count is asked for.
 fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Option<Stretch>>, String> {
     let mut stretches = vec![None];
     if let Some(phase) = &threshold.selector.phase {
@@ -115,10 +134,19 @@ fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Optio
         return Ok(stretches);
     };
     let over = nanos(over).max(1);
+    // A shorter stretch cannot be asked for as many.
+    let shorter_is_fair = threshold.aggregation != Aggregation::Count || threshold.comparison.wants_little();
     let mut windows = Vec::new();
     for stretch in stretches {
         let stretch = stretch.unwrap_or_else(|| evidence.measured());
         let count = stretch.length() / over;
+        let rest = Stretch {
+            start: stretch.start + count * over,
+            end: stretch.end,
+        };
+        let rest = Some(rest).filter(|rest| {
+            shorter_is_fair && rest.length() >= over.div_ceil(2) && evidence.tells_apart(*rest)
+        });
         if count > WINDOWS_MAX - windows.len() as u64 {
             return Err(format!(
                 "`over` would make more than {WINDOWS_MAX} stretches; give a longer one"
@@ -131,10 +159,11 @@ fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Optio
                 end: start + over,
             })
         }));
+        windows.extend(rest.map(Some));
     }
     match windows.is_empty() {
         true => Err(format!(
-            "what is looked at is shorter than {}",
+            "what is looked at is shorter than half of {}",
             quantity(over as f64, ThresholdUnit::Nanoseconds)
         )),
         false => Ok(windows),
@@ -146,6 +175,8 @@ struct Reading {
     verdict: ThresholdVerdict,
     value: Option<f64>,
     interval: Option<Interval>,
+    /// What was measured, in words, where there is a value.
+    measured: String,
     reason: String,
 }
 
@@ -155,7 +186,28 @@ impl Reading {
             verdict,
             value: None,
             interval: None,
+            measured: String::new(),
             reason,
+        }
+    }
+
+    /// What lies on the wrong side of the limit fails, however unsure it is.
+    fn decided(self, threshold: &Threshold) -> Reading {
+        let holds = |value| threshold.comparison.holds(value, threshold.limit.value());
+        match self.value {
+            Some(value) if self.verdict == ThresholdVerdict::Inconclusive && !holds(value) => {
+                let limit = quantity(threshold.limit.value(), threshold.limit.measured_in());
+                Reading {
+                    verdict: ThresholdVerdict::Fail,
+                    reason: format!(
+                        "{}, which is not {} {limit}; the interval is wide enough to reach the other side, and a longer run \
+                         would tell more surely",
+                        self.measured, threshold.comparison
+                    ),
+                    ..self
+                }
+            }
+            _ => self,
         }
     }
 
@@ -246,6 +298,7 @@ fn compare(threshold: &Threshold, value: f64, interval: Option<Interval>, subjec
             quantity(high, unit)
         );
     }
+    let measured = reason.clone();
     let wanted = format!("{} {}", threshold.comparison, quantity(limit, unit));
     let verdict = if straddles {
         reason += &format!(": whether it is {wanted} is within the uncertainty; a longer run would tell");
@@ -260,6 +313,7 @@ fn compare(threshold: &Threshold, value: f64, interval: Option<Interval>, subjec
         verdict,
         value: Some(value),
         interval,
+        measured,
         reason,
     }
 }

@@ -18,6 +18,11 @@ pub trait Evidence: fmt::Debug {
     /// The named phases that there are, in their order. A name may occur several times.
     fn phases(&self) -> Vec<(String, Stretch)>;
 
+    /// Whether a stretch that is shorter than others has anything of its own, or all of it is told with its neighbours.
+    fn tells_apart(&self, _within: Stretch) -> bool {
+        true
+    }
+
     /// The latencies of a metric whose kind is [`super::MetricKind::Latency`]. No operation fits: an empty sample.
     fn latencies(&self, query: &Query<'_>) -> Result<Sample, Missing>;
 

@@ -218,6 +218,10 @@ impl Evidence for Measurements {
         self.phases.clone()
     }
 
+    fn tells_apart(&self, within: Stretch) -> bool {
+        self.slices.is_empty() || self.slices.iter().any(|slice| slice.begins_in(within))
+    }
+
     fn latencies(&self, query: &Query<'_>) -> Result<Sample, Missing> {
         let series = Series::asked_for(query);
         let slices = self.slices_of(query)?;
