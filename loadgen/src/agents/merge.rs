@@ -3,7 +3,7 @@
 //! Promises: counts are sums; latencies are computed from histograms that were added up, by the code that computes those of a
 //! single run, so that two halves say what the whole would have said; no percentile is ever averaged. What cannot be known from
 //! several parts is absent: how long the generators together only waited within a gap, and gaps between writes of less than a
-//! tenth of a second, or beyond the number that each part keeps.
+//! tenth of a second (of which only the length that they cannot exceed is told), or beyond the number that each part keeps.
 //!
 //! How sure the percentiles are is stated carefully: agents see the same store at the same time, so their values are taken to
 //! repeat each other, and all together are worth no more than those of the agent whose are worth least.
@@ -157,6 +157,9 @@ fn sums(parts: &[(String, AgentResult)]) -> Load {
         let longest = sum.write_gaps.iter().max_by_key(|(_, length)| *length);
         sum.longest_write_gap = longest.map(|(begin, length)| (*length, *begin));
     }
+    if sum.longest_write_gap.is_none() {
+        sum.write_gap_at_most = gap_at_most(parts);
+    }
     sum
 }
 
@@ -202,6 +205,20 @@ fn write_gaps(loads: &[&Load]) -> Vec<(Nanos, Nanos)> {
         common = common_gaps(&common, &load.write_gaps);
     }
     common
+}
+
+/// How long a gap of all can be at most, where none that is worth telling is known. Not known where an agent wrote nothing.
+fn gap_at_most(parts: &[(String, AgentResult)]) -> Option<Nanos> {
+    let mut at_most = Nanos::MAX;
+    for (_, part) in parts {
+        let (longest, _) = part.load.longest_write_gap?;
+        at_most = at_most.min(longest);
+    }
+    let complete = |(_, part): &(String, AgentResult)| part.load.write_gaps.len() < GAPS_MAX;
+    Some(match parts.iter().all(complete) {
+        true => at_most.min(GAP_MIN - 1),
+        false => at_most,
+    })
 }
 
 /// The stretches that are in both, as far as they are worth telling. Both are in order.

@@ -22,7 +22,7 @@ use crate::recorder::headline;
 use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
 use crate::sampling::{Evidence, Sampler, Waited, bottleneck};
 use crate::screen::Wishes;
-use crate::threshold::{self, evaluate};
+use crate::threshold::{self, gate};
 use crate::verdict::with_others;
 use crate::workload::Workload;
 
@@ -243,7 +243,7 @@ pub(super) fn thresholds(
     let evidence = threshold::evidence(&outcome.load, &log, from);
     Ok(thresholds
         .iter()
-        .map(|threshold| evaluate(threshold, &evidence))
+        .map(|threshold| gate(threshold, &evidence))
         .collect())
 }
 

@@ -2,17 +2,19 @@
 //!
 //! Promises: nothing measured is a failure, unless the threshold allows it; so is a percentile with fewer than
 //! [`BEYOND_MIN`] values beyond it, and a question that the record cannot answer. A limit within the 95 % interval of
-//! what was measured is inconclusive. Counts, rates a second, minima, maxima and outages are taken as exact statements about
+//! what was measured is inconclusive; where only an exit code follows ([`gate`]), what was measured decides then, and is a
+//! failure if it lies on the wrong side of the limit. Counts, rates a second, minima, maxima and outages are taken as exact statements about
 //! this run and have no interval; neither has a share that is held against zero, because only the exact one can be zero.
 
 use std::time::Duration;
 
 use reports::record::{ThresholdResult, ThresholdUnit, ThresholdVerdict};
 
-use super::evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+use super::evidence::{Evidence, Missing, Outages, Query, Sample, Stretch, Tally};
 use super::expression::{Aggregation, Metric, MetricKind, Percentile, Threshold};
 use super::quantity::quantity;
 use crate::clock::nanos;
+use crate::recorder::GAP_MIN;
 use crate::statistics::{Interval, mean_interval, percentile_interval_among, share_interval};
 
 /// Values that must lie beyond a percentile for it to mean something.
@@ -22,13 +24,30 @@ pub const BEYOND_MIN: u64 = 10;
 pub const WINDOWS_MAX: u64 = 10_000;
 
 /// Holds a threshold against what was measured. With `over`, or with a phase that occurs several times, each stretch is judged
-/// by itself and the worst one is the result.
+/// by itself and the worst one is the result. A limit within the uncertainty is inconclusive, on whichever side of it the
+/// measured value lies.
 pub fn evaluate(threshold: &Threshold, evidence: &dyn Evidence) -> ThresholdResult {
+    judge(threshold, evidence, false)
+}
+
+/// As [`evaluate`], for a run that will not be repeated: what was measured fails if it lies on the wrong side of the limit, also
+/// within the uncertainty. Inconclusive is what holds, but not for certain.
+pub fn gate(threshold: &Threshold, evidence: &dyn Evidence) -> ThresholdResult {
+    judge(threshold, evidence, true)
+}
+
+fn judge(threshold: &Threshold, evidence: &dyn Evidence, wrong_side_fails: bool) -> ThresholdResult {
     let stretches = match stretches(threshold, evidence) {
         Ok(stretches) => stretches,
         Err(reason) => return result(threshold, &Reading::without_value(ThresholdVerdict::Fail, reason)),
     };
-    let readings = stretches.iter().map(|within| read(threshold, evidence, *within));
+    let decided = |reading: Reading| match wrong_side_fails {
+        true => reading.decided(threshold),
+        false => reading,
+    };
+    let readings = stretches
+        .iter()
+        .map(|within| decided(read(threshold, evidence, *within)));
     let worst = readings.reduce(|worst, next| {
         if next.is_worse_than(&worst, threshold) {
             next
@@ -87,7 +106,8 @@ fn latest(threshold: &Threshold, evidence: &dyn Evidence) -> Option<Option<Stret
     }
 }
 
-/// The stretches that a threshold is about; one without bounds is the whole run.
+/// The stretches that a threshold is about; one without bounds is the whole run. What `over` leaves at the end is a stretch too
+/// if it is at least half as long, unless a least count is asked for.
 fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Option<Stretch>>, String> {
     let mut stretches = vec![None];
     if let Some(phase) = &threshold.selector.phase {
@@ -114,10 +134,19 @@ fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Optio
         return Ok(stretches);
     };
     let over = nanos(over).max(1);
+    // A shorter stretch cannot be asked for as many.
+    let shorter_is_fair = threshold.aggregation != Aggregation::Count || threshold.comparison.wants_little();
     let mut windows = Vec::new();
     for stretch in stretches {
         let stretch = stretch.unwrap_or_else(|| evidence.measured());
         let count = stretch.length() / over;
+        let rest = Stretch {
+            start: stretch.start + count * over,
+            end: stretch.end,
+        };
+        let rest = Some(rest).filter(|rest| {
+            shorter_is_fair && rest.length() >= over.div_ceil(2) && evidence.tells_apart(*rest)
+        });
         if count > WINDOWS_MAX - windows.len() as u64 {
             return Err(format!(
                 "`over` would make more than {WINDOWS_MAX} stretches; give a longer one"
@@ -130,10 +159,11 @@ fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Optio
                 end: start + over,
             })
         }));
+        windows.extend(rest.map(Some));
     }
     match windows.is_empty() {
         true => Err(format!(
-            "what is looked at is shorter than {}",
+            "what is looked at is shorter than half of {}",
             quantity(over as f64, ThresholdUnit::Nanoseconds)
         )),
         false => Ok(windows),
@@ -145,6 +175,8 @@ struct Reading {
     verdict: ThresholdVerdict,
     value: Option<f64>,
     interval: Option<Interval>,
+    /// What was measured, in words, where there is a value.
+    measured: String,
     reason: String,
 }
 
@@ -154,7 +186,28 @@ impl Reading {
             verdict,
             value: None,
             interval: None,
+            measured: String::new(),
             reason,
+        }
+    }
+
+    /// What lies on the wrong side of the limit fails, however unsure it is.
+    fn decided(self, threshold: &Threshold) -> Reading {
+        let holds = |value| threshold.comparison.holds(value, threshold.limit.value());
+        match self.value {
+            Some(value) if self.verdict == ThresholdVerdict::Inconclusive && !holds(value) => {
+                let limit = quantity(threshold.limit.value(), threshold.limit.measured_in());
+                Reading {
+                    verdict: ThresholdVerdict::Fail,
+                    reason: format!(
+                        "{}, which is not {} {limit}; the interval is wide enough to reach the other side, and a longer run \
+                         would tell more surely",
+                        self.measured, threshold.comparison
+                    ),
+                    ..self
+                }
+            }
+            _ => self,
         }
     }
 
@@ -170,8 +223,13 @@ impl Reading {
 /// What one stretch holds.
 enum Finding {
     Value(f64, Option<Interval>),
+    /// It is not known exactly, and the limit does not lie between these.
+    Between(f64, f64),
     Nothing,
-    TooFew { needed: u64, have: u64 },
+    TooFew {
+        needed: u64,
+        have: u64,
+    },
 }
 
 fn read(threshold: &Threshold, evidence: &dyn Evidence, within: Option<Stretch>) -> Reading {
@@ -198,10 +256,31 @@ fn read(threshold: &Threshold, evidence: &dyn Evidence, within: Option<Stretch>)
             ThresholdVerdict::Fail,
             format!("{subject} needs {needed} operations, and {have} were measured{place}"),
         ),
+        Ok(Finding::Between(least, most)) => between(threshold, least, most, &format!("{subject}{place}")),
         Ok(Finding::Value(value, interval)) => {
             compare(threshold, value, interval, &format!("{subject}{place}"))
         }
     }
+}
+
+fn between(threshold: &Threshold, least: f64, most: f64, subject: &str) -> Reading {
+    let (unit, limit) = (threshold.limit.measured_in(), threshold.limit.value());
+    let mut reason = match most.is_infinite() {
+        true => format!("{subject} was at least {}", quantity(least, unit)),
+        false => format!("{subject} was at most {}", quantity(most, unit)),
+    };
+    let verdict = match threshold.comparison.holds(least, limit) {
+        true => ThresholdVerdict::Pass,
+        false => {
+            reason += &format!(
+                ", which is not {} {}",
+                threshold.comparison,
+                quantity(limit, unit)
+            );
+            ThresholdVerdict::Fail
+        }
+    };
+    Reading::without_value(verdict, reason)
 }
 
 fn compare(threshold: &Threshold, value: f64, interval: Option<Interval>, subject: &str) -> Reading {
@@ -219,6 +298,7 @@ fn compare(threshold: &Threshold, value: f64, interval: Option<Interval>, subjec
             quantity(high, unit)
         );
     }
+    let measured = reason.clone();
     let wanted = format!("{} {}", threshold.comparison, quantity(limit, unit));
     let verdict = if straddles {
         reason += &format!(": whether it is {wanted} is within the uncertainty; a longer run would tell");
@@ -233,6 +313,7 @@ fn compare(threshold: &Threshold, value: f64, interval: Option<Interval>, subjec
         verdict,
         value: Some(value),
         interval,
+        measured,
         reason,
     }
 }
@@ -241,15 +322,37 @@ fn find(threshold: &Threshold, evidence: &dyn Evidence, query: &Query<'_>) -> Re
     Ok(match query.metric.kind() {
         MetricKind::Latency => of_latencies(threshold.aggregation, &evidence.latencies(query)?),
         MetricKind::Tally => of_tally(threshold, &evidence.tally(query)?),
-        MetricKind::Outages => {
-            let outages = evidence.outages(query)?;
-            let value = match threshold.aggregation {
-                Aggregation::Count => outages.len() as f64,
-                _ => outages.iter().max().map_or(0.0, |longest| *longest as f64),
-            };
-            Finding::Value(value, None)
-        }
+        MetricKind::Outages => of_outages(threshold, &evidence.outages(query)?)?,
     })
+}
+
+/// What is known exactly, or at least on which side of the limit it lies.
+fn of_outages(threshold: &Threshold, outages: &Outages) -> Result<Finding, Missing> {
+    let holds = |value: f64| threshold.comparison.holds(value, threshold.limit.value());
+    let longest = outages.lengths.iter().max().copied().unwrap_or(0);
+    let (least, most) = match threshold.aggregation {
+        Aggregation::Count => {
+            let count = outages
+                .lengths
+                .iter()
+                .filter(|length| **length >= GAP_MIN)
+                .count() as f64;
+            let more = outages.untold >= GAP_MIN;
+            (count, if more { f64::INFINITY } else { count })
+        }
+        _ => (longest as f64, longest.max(outages.untold) as f64),
+    };
+    if least == most {
+        Ok(Finding::Value(least, None))
+    } else if holds(least) == holds(most) {
+        Ok(Finding::Between(least, most))
+    } else {
+        let unit = threshold.limit.measured_in();
+        let (least, most) = (quantity(least, unit), quantity(most, unit));
+        Err(Missing(format!(
+            "it was at least {least} and at most {most}, and the record does not tell more"
+        )))
+    }
 }
 
 fn of_latencies(aggregation: Aggregation, sample: &Sample) -> Finding {
@@ -337,7 +440,7 @@ fn of_tally(threshold: &Threshold, tally: &Tally) -> Finding {
         }
         _ => match tally.time {
             0 => Finding::Nothing,
-            time => Finding::Value(count / (time as f64 / 1e9), None),
+            time => Finding::Value(tally.achieved as f64 / (time as f64 / 1e9), None),
         },
     }
 }

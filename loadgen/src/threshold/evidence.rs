@@ -18,15 +18,20 @@ pub trait Evidence: fmt::Debug {
     /// The named phases that there are, in their order. A name may occur several times.
     fn phases(&self) -> Vec<(String, Stretch)>;
 
+    /// Whether a stretch that is shorter than others has anything of its own, or all of it is told with its neighbours.
+    fn tells_apart(&self, _within: Stretch) -> bool {
+        true
+    }
+
     /// The latencies of a metric whose kind is [`super::MetricKind::Latency`]. No operation fits: an empty sample.
     fn latencies(&self, query: &Query<'_>) -> Result<Sample, Missing>;
 
     /// The count of a metric whose kind is [`super::MetricKind::Tally`].
     fn tally(&self, query: &Query<'_>) -> Result<Tally, Missing>;
 
-    /// The lengths of the stretches without an acknowledged write (with [`Query::operation`], without an acknowledged one of
+    /// The stretches without an acknowledged write (with [`Query::operation`], without an acknowledged one of
     /// those), as far as they lie within the query.
-    fn outages(&self, query: &Query<'_>) -> Result<Vec<Nanos>, Missing>;
+    fn outages(&self, query: &Query<'_>) -> Result<Outages, Missing>;
 }
 
 /// What is asked for.
@@ -101,11 +106,22 @@ pub struct Tally {
     pub count: u64,
     /// Among how many operations.
     pub of: u64,
+    /// How many in `time`: what came after the measured time counts, but was not achieved in it.
+    pub achieved: u64,
     /// In how much time.
     pub time: Nanos,
     /// Independent operations that `of` is worth, for the interval of a share; errors that come in bursts are worth less
     /// than their number.
     pub effective_of: f64,
+}
+
+/// Stretches without an acknowledged operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outages {
+    /// How long each was. Those shorter than a tenth of a second do not count as outages.
+    pub lengths: Vec<Nanos>,
+    /// Further ones are not longer than this; zero if there are none.
+    pub untold: Nanos,
 }
 
 /// Why there is no answer: a sentence that says what the record does not tell.

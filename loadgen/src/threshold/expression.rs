@@ -16,7 +16,8 @@ pub struct Threshold {
     pub comparison: Comparison,
     /// The limit.
     pub limit: Limit,
-    /// If set, it must hold in each stretch of this length, one after the other from the beginning of what is looked at.
+    /// If set, it must hold in each stretch of this length, one after the other from the beginning of what is looked at; also in
+    /// what is left at the end, if that is at least half as long.
     pub over: Option<Duration>,
     /// If set, a run is stopped as soon as it does not hold.
     pub abort: Option<Abort>,

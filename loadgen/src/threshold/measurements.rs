@@ -1,16 +1,21 @@
 //! Evidence made of histograms and counters in slices of time.
 //!
 //! Promises: a question is answered for exactly the series that was filled in, never for a sum made up from others: fill in
-//! totals as series without operation. A slice counts for the stretch in which it begins.
+//! totals as series without operation. A slice counts for the stretch in which it begins. Throughput and goodput a second are
+//! what the slices of the measured time hold, over the time of these slices: work done after it is counted, but was not
+//! achieved in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 use reports::record::{Nanos, Operation, OutcomeKind};
 
-use super::evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+use super::evidence::{Evidence, Missing, Outages, Query, Sample, Stretch, Tally};
 use super::expression::{Metric, Tag};
 use crate::percentiles::growing;
+
+/// How long before a stretch a slice of it may begin.
+const SLACK_MAX: Nanos = 10_000_000;
 
 /// Which numbers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +38,15 @@ impl Series {
             operation: None,
             outcome: None,
             endpoint: None,
+        }
+    }
+
+    fn asked_for(query: &Query<'_>) -> Series {
+        Series {
+            metric: query.metric,
+            operation: query.operation,
+            outcome: query.outcome,
+            endpoint: query.endpoint.map(str::to_owned),
         }
     }
 
@@ -82,6 +96,13 @@ impl Slice {
             tallies: BTreeMap::new(),
         }
     }
+
+    /// Whether it belongs to a stretch. The clocks of several generators are not quite the same, so that it may begin a moment
+    /// before the stretch does.
+    fn begins_in(&self, within: Stretch) -> bool {
+        let slack = (self.stretch.length() / 10).min(SLACK_MAX);
+        (within.start..within.end).contains(&self.stretch.start.saturating_add(slack))
+    }
 }
 
 /// A whole run, as [`Evidence`].
@@ -96,6 +117,11 @@ pub struct Measurements {
     /// Stretches without an acknowledged operation, by operation; absent for writes of any kind. Absent altogether where
     /// they were not looked for.
     pub outages: BTreeMap<Option<Operation>, Vec<Stretch>>,
+    /// Further stretches like these, of which nothing else is known, are not longer than this; zero if there are none.
+    pub outages_untold: Nanos,
+    /// Series that would be filled in had anything of them occurred, in the whole run and in every slice: where they are not,
+    /// nothing did. Others that are not filled in are not known.
+    pub told: BTreeSet<Series>,
     /// How many independent values each series of `whole` is worth, as a part of its number; one where nothing is said.
     pub independence: BTreeMap<Series, f64>,
 }
@@ -108,41 +134,70 @@ impl Measurements {
             slices: Vec::new(),
             phases: Vec::new(),
             outages: BTreeMap::new(),
+            outages_untold: 0,
+            told: BTreeSet::new(),
             independence: BTreeMap::new(),
         }
     }
 
-    /// What `pick` finds in the whole run, or in the slices of a stretch.
-    fn pick<'a, T>(
-        &'a self,
-        query: &Query<'_>,
-        pick: impl Fn(&'a Slice, &Series) -> Option<&'a T>,
-    ) -> Result<(Series, Vec<&'a T>), Missing> {
-        let series = Series {
-            metric: query.metric,
-            operation: query.operation,
-            outcome: query.outcome,
-            endpoint: query.endpoint.map(str::to_owned),
-        };
+    /// The slices that a query is about: the whole run, or those that begin in a stretch.
+    fn slices_of(&self, query: &Query<'_>) -> Result<Vec<&Slice>, Missing> {
         let Some(within) = query.within else {
-            let found = pick(&self.whole, &series).ok_or_else(|| missing(&series))?;
-            return Ok((series, vec![found]));
+            return Ok(vec![&self.whole]);
         };
         if self.slices.is_empty() {
             return Err(Missing(
                 "the record does not tell one stretch of the run from another".into(),
             ));
         }
-        let known = self.slices.iter().any(|slice| pick(slice, &series).is_some());
-        if !known && pick(&self.whole, &series).is_none() {
-            return Err(missing(&series));
+        let slices = self.slices.iter();
+        Ok(slices.filter(|slice| slice.begins_in(within)).collect())
+    }
+
+    /// What a slice says of a series, if it says anything.
+    fn tally_in(&self, slice: &Slice, series: &Series) -> Option<(u64, u64)> {
+        slice.tallies.get(series).copied().or_else(|| {
+            let every_outcome = Series {
+                outcome: None,
+                ..series.clone()
+            };
+            let of = slice.tallies.get(&every_outcome).map_or(0, |(_, of)| *of);
+            self.told.contains(series).then_some((0, of))
+        })
+    }
+
+    /// How many of a series were achieved in how much time.
+    fn achieved(&self, series: &Series, query: &Query<'_>, asked: &[&Slice]) -> (u64, Nanos) {
+        let measured = self.whole.stretch;
+        let sums = |slices: &[&Slice], until: Nanos| {
+            let counts = slices.iter().filter_map(|slice| slice.tallies.get(series));
+            let until = |slice: &&Slice| slice.stretch.end.min(until);
+            let times = slices
+                .iter()
+                .map(|slice| until(slice).saturating_sub(slice.stretch.start));
+            (counts.map(|(count, _)| *count).sum(), times.sum())
+        };
+        if !matches!(series.metric, Metric::Throughput | Metric::Goodput) {
+            return sums(asked, measured.end);
         }
+        // A slice may end a moment after the measured time, and one that lies across its end belongs to it with its larger half.
+        let slack = self.slices.first().map_or(0, |first| first.stretch.length() / 2);
+        let end = measured.end.saturating_add(slack);
         let slices = self
             .slices
             .iter()
-            .filter(|slice| (within.start..within.end).contains(&slice.stretch.start));
-        let found = slices.filter_map(|slice| pick(slice, &series)).collect();
-        Ok((series, found))
+            .filter(|slice| query.within.is_none_or(|within| slice.begins_in(within)));
+        let timely: Vec<&Slice> = slices.filter(|slice| slice.stretch.end <= end).collect();
+        if timely.iter().any(|slice| slice.tallies.contains_key(series)) {
+            return sums(&timely, Nanos::MAX);
+        }
+        // When it was achieved is not known, only that it was by the end of the last slice.
+        let (count, time) = sums(asked, Nanos::MAX);
+        let ends = self.slices.last().map_or(0, |last| last.stretch.end);
+        match query.within {
+            Some(_) => (count, time),
+            None => (count, time.max(ends.saturating_sub(measured.start))),
+        }
     }
 
     fn independence(&self, series: &Series) -> f64 {
@@ -163,8 +218,18 @@ impl Evidence for Measurements {
         self.phases.clone()
     }
 
+    fn tells_apart(&self, within: Stretch) -> bool {
+        self.slices.is_empty() || self.slices.iter().any(|slice| slice.begins_in(within))
+    }
+
     fn latencies(&self, query: &Query<'_>) -> Result<Sample, Missing> {
-        let (series, found) = self.pick(query, |slice, series| slice.latencies.get(series))?;
+        let series = Series::asked_for(query);
+        let slices = self.slices_of(query)?;
+        let tells = |slice: &Slice| slice.latencies.contains_key(&series);
+        if !self.told.contains(&series) && !self.slices.iter().chain([&self.whole]).any(tells) {
+            return Err(missing(&series));
+        }
+        let found = slices.iter().filter_map(|slice| slice.latencies.get(&series));
         let mut histogram = growing();
         let mut infinite = 0;
         for (part, beyond) in found {
@@ -185,19 +250,36 @@ impl Evidence for Measurements {
     }
 
     fn tally(&self, query: &Query<'_>) -> Result<Tally, Missing> {
-        let (series, found) = self.pick(query, |slice, series| slice.tallies.get(series))?;
-        let (count, of) = found
-            .iter()
-            .fold((0, 0), |sums, part| (sums.0 + part.0, sums.1 + part.1));
+        let series = Series::asked_for(query);
+        let slices = self.slices_of(query)?;
+        let tells = |slice: &Slice| self.tally_in(slice, &series).is_some();
+        let known = match query.within {
+            None => tells(&self.whole),
+            // That of the whole run says nothing of a stretch.
+            Some(_) => self.slices.iter().any(tells),
+        };
+        if !known {
+            let mut missing = missing(&series);
+            missing.0 += if tells(&self.whole) {
+                " of one stretch of the run"
+            } else {
+                ""
+            };
+            return Err(missing);
+        }
+        let found = slices.iter().filter_map(|slice| self.tally_in(slice, &series));
+        let (count, of) = found.fold((0, 0), |sums, part| (sums.0 + part.0, sums.1 + part.1));
+        let (achieved, time) = self.achieved(&series, query, &slices);
         Ok(Tally {
             count,
             of,
-            time: query.within.unwrap_or(self.whole.stretch).length(),
+            achieved,
+            time,
             effective_of: of as f64 * self.independence(&series),
         })
     }
 
-    fn outages(&self, query: &Query<'_>) -> Result<Vec<Nanos>, Missing> {
+    fn outages(&self, query: &Query<'_>) -> Result<Outages, Missing> {
         let outages = self.outages.get(&query.operation).ok_or_else(|| {
             let of = query
                 .operation
@@ -206,6 +288,9 @@ impl Evidence for Measurements {
         })?;
         let within = query.within.unwrap_or(self.whole.stretch);
         let inside = outages.iter().filter_map(|outage| outage.intersection(within));
-        Ok(inside.map(Stretch::length).collect())
+        Ok(Outages {
+            lengths: inside.map(Stretch::length).collect(),
+            untold: self.outages_untold.min(within.length()),
+        })
     }
 }

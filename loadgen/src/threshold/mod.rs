@@ -15,8 +15,12 @@
 //!
 //! After the grammar of k6, with its holes closed: values have units; a threshold for which nothing was measured fails
 //! instead of passing (unless `allow-empty` says that this is fine); a percentile that the sample cannot support fails and
-//! says how large a sample it needs; a limit that lies within the uncertainty of what was measured makes the threshold
-//! *inconclusive*, which fails the run only for those who ask to be strict.
+//! says how large a sample it needs; what was measured on the wrong side of the limit fails, however unsure it is; on the right
+//! side of a limit that lies within the uncertainty of what was measured it is *inconclusive*, which fails the run only for
+//! those who ask to be strict.
+//!
+//! `over 10s` asks for each ten seconds by themselves, one after the other; what is left at the end is asked for too if it is at
+//! least five seconds, as a shorter stretch (except for a count that must be reached).
 //!
 //! `response{op=put,phase=after}:p99<20ms`, `unavailable:longest<3s`, `errors{phase=stage-2}:rate<0.1%`,
 //! `scheduled:p99<50ms`, where everything that did not end ok counts as infinitely slow.
@@ -37,8 +41,8 @@ mod recorded;
 mod tests;
 
 pub use error::ThresholdError;
-pub use evaluate::{BEYOND_MIN, WINDOWS_MAX, aborting, evaluate};
-pub use evidence::{Evidence, Missing, Query, Sample, Stretch, Tally};
+pub use evaluate::{BEYOND_MIN, WINDOWS_MAX, aborting, evaluate, gate};
+pub use evidence::{Evidence, Missing, Outages, Query, Sample, Stretch, Tally};
 pub use expression::{
     Abort, Aggregation, Comparison, Limit, Metric, MetricKind, Percentile, Selector, Tag, Threshold, Unit,
 };

@@ -145,6 +145,7 @@ pub fn load() -> Load {
         }],
         client_cpu: Some(240_000_000),
         longest_write_gap: Some((72_090_425, 625_000_000)),
+        write_gap_at_most: None,
         own_backoff_in_gap: Some(1_000_000),
         integrity_errors: 0,
     }

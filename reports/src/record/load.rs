@@ -54,6 +54,9 @@ pub struct Load {
     pub client_cpu: Option<Nanos>,
     /// Longest time without any acknowledged write, and when it began.
     pub longest_write_gap: Option<(Nanos, Nanos)>,
+    /// Where the longest is not known, because several generators made the load: it was not longer than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_gap_at_most: Option<Nanos>,
     /// Stretches of at least a tenth of a second without any acknowledged write: when each began and how long it was. At
     /// most 10,000, the first ones.
     #[serde(default)]

@@ -30,7 +30,7 @@ pub struct ThresholdResult {
 pub enum ThresholdVerdict {
     /// It holds.
     Pass,
-    /// The limit lies within the uncertainty of what was measured.
+    /// It holds, but the limit lies within the uncertainty of what was measured.
     Inconclusive,
     /// It does not hold, or nothing shows that it does.
     Fail,

@@ -91,6 +91,7 @@ fn part(operations: &[Made]) -> AgentResult {
         terms: totals.terms,
         redirects: totals.redirects,
         retries: totals.retries,
+        longest_write_gap: Some(totals.longest_write_gap),
         write_gaps: totals.write_gaps,
         ..Load::default()
     };
@@ -155,7 +156,8 @@ proptest! {
         let merged = Merged::of(parts, S, Duration::MAX).unwrap();
         let load = Load {
             verdict: whole.load.verdict.clone(),
-            longest_write_gap: None,
+            longest_write_gap: whole.load.longest_write_gap,
+            write_gap_at_most: None,
             write_gaps: whole.load.write_gaps.clone(),
             ..bare(merged.load.clone())
         };
@@ -238,4 +240,32 @@ fn percentiles_are_as_sure_as_those_of_one_agent_at_most() {
 #[test]
 fn nothing_comes_from_nothing() {
     assert!(Merged::of(Vec::new(), S, Duration::MAX).is_none());
+}
+
+#[test]
+fn gaps_that_are_too_short_to_be_told_are_at_least_bounded() {
+    let merged = |made: [&[Made]; 2]| {
+        let parts = made.iter().enumerate();
+        let parts = parts.map(|(n, made)| (format!("a{n}"), part(made))).collect();
+        Merged::of(parts, S, Duration::MAX).unwrap().load
+    };
+    let writes = |from: u64| -> Vec<Made> {
+        (0..85)
+            .map(|n| (from + n * 60 * MS, 0, MS, Operation::Put as usize, 0))
+            .collect()
+    };
+    let often = merged([&writes(0), &writes(30 * MS)]);
+    assert_eq!((often.longest_write_gap, often.write_gaps.len()), (None, 0));
+    assert!(often.write_gap_at_most.is_some_and(|at_most| at_most < GAP_MIN));
+    // Where there is a gap of both, its length is known.
+    let rarely = merged([&writes(0)[..40], &writes(30 * MS)[..40]]);
+    assert!(rarely.longest_write_gap.is_some() && rarely.write_gap_at_most.is_none());
+    // Where the writes of one are not known, nothing is.
+    let mut parts = vec![("a".into(), part(&writes(0))), ("b".into(), part(&writes(0)))];
+    parts[1].1.load.longest_write_gap = None;
+    let unknown = Merged::of(parts, S, Duration::MAX).unwrap().load;
+    assert_eq!(
+        (unknown.longest_write_gap, unknown.write_gap_at_most),
+        (None, None)
+    );
 }

@@ -28,10 +28,13 @@ pub(in super::super) struct OutputArgs {
     pub(in super::super) no_report: bool,
     /// What must hold, such as 'response{op=put}:p99<20ms', 'errors:rate<0.1%', 'unavailable:longest<3s',
     /// 'goodput{phase=stage-2}:rate>900/s', 'scheduled:p99<50ms abort after 5s'; may be given several times. Without
-    /// samples it fails, unless it ends in `allow-empty`.
+    /// samples it fails, unless it ends in `allow-empty`. With `over 10s` it must hold in each ten seconds, and in a rest of
+    /// at least half of that. What is measured on the wrong side of the limit fails, also where a longer run might end on the
+    /// right one.
     #[arg(short, long, value_parser = threshold, value_name = "EXPRESSION", help_heading = "Gates")]
     pub(in super::super) threshold: Vec<Threshold>,
-    /// Count a threshold as failed also if its limit lies within the uncertainty of what was measured.
+    /// Count a threshold as failed also if it holds, but not for certain: its limit lies within the uncertainty of what was
+    /// measured.
     #[arg(long, help_heading = "Gates")]
     pub(in super::super) strict: bool,
     /// Print the summary as one JSON document.
