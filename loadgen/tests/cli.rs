@@ -90,7 +90,10 @@ async fn wrong_usage_says_what_is_wrong_and_exits_with_2() {
         &["timeout must be above zero"],
     )
     .await;
-    fails(&["run", "--rate", "5"], 2, &["--endpoints"]).await;
+    fails(&["run", "--rate", "5"], 2, &["--endpoints", "--target"]).await;
+    let unread = output(&with(&["--arrival", "replay:/nowhere/plan"])).await;
+    let said = String::from_utf8_lossy(&unread.stderr);
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
     fails(
         &["run", "--endpoints", "nowhere", "--rate", "5"],
         2,

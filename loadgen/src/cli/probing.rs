@@ -101,7 +101,12 @@ impl ProbeArgs {
                     rate,
                     length,
                 } => {
-                    format!("{}: {rate}/s for {:.0} s …", word(purpose), length.as_secs_f64())
+                    format!(
+                        "{}: {}/s for {:.0} s …",
+                        word(purpose),
+                        shown_rate(rate),
+                        length.as_secs_f64()
+                    )
                 }
                 Step::Ended(record) => format!("  {}", probe_line(record)),
             };
@@ -155,7 +160,7 @@ pub(super) fn probe_line(record: &ProbeRecord) -> String {
         record.achieved_rate,
         time(record.latency.p50),
         time(record.latency.p99),
-        verdict_word(record.verdict)
+        verdict_word(record.verdict, record.objectives.is_empty())
     );
     if let Some(reason) = record.reasons.first() {
         line += &format!(": {reason}");
@@ -170,11 +175,25 @@ pub(super) fn nanos(value: Option<f64>) -> String {
     )
 }
 
-pub(super) fn verdict_word(verdict: ProbeVerdict) -> &'static str {
+/// A rate with the digits that can be told: four.
+pub(super) fn shown_rate(rate: f64) -> String {
+    let digits = (3.0 - rate.max(1e-6).log10().floor()).clamp(0.0, 9.0) as usize;
+    let text = format!("{rate:.digits$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// Without an objective there is nothing to pass: a store only kept up, or did not.
+pub(super) fn verdict_word(verdict: ProbeVerdict, without_objective: bool) -> &'static str {
     match verdict {
+        ProbeVerdict::Passed if without_objective => "kept up",
+        ProbeVerdict::Failed if without_objective => "did not keep up",
         ProbeVerdict::Passed => "passed",
         ProbeVerdict::Failed => "failed",
         ProbeVerdict::Marginal => "not sure",
+        ProbeVerdict::TooThin => "too thin",
         ProbeVerdict::GeneratorBound => "generator-bound",
     }
 }
@@ -197,6 +216,21 @@ pub(super) fn word(purpose: Purpose) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_shown_with_four_digits_and_no_verdict_pretends_an_objective() {
+        for (rate, text) in [
+            (632.455_532_033_675_9, "632.5"),
+            (12_345.678, "12346"),
+            (100_000.0, "100000"),
+            (500.0, "500"),
+            (0.123_456, "0.1235"),
+        ] {
+            assert_eq!(shown_rate(rate), text);
+        }
+        assert_eq!(verdict_word(ProbeVerdict::Passed, true), "kept up");
+        assert_eq!(verdict_word(ProbeVerdict::Passed, false), "passed");
+    }
 
     #[test]
     fn shares_are_written_in_percent() {

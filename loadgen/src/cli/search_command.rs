@@ -11,7 +11,7 @@ use super::interrupt::until_interrupted;
 use super::probing::{ProbeArgs, block_on, objective, probe_line, prober_error, share};
 use super::{CommandError, INVALID, summary, units};
 use crate::schedule::Rate;
-use crate::search::{Capacity, SearchConfig, SearchResult, Unknown, search};
+use crate::search::{Capacity, ProbeRecord, Purpose, SearchConfig, SearchResult, Unknown, search};
 use crate::threshold::Threshold;
 
 const AFTER_HELP: &str = "\
@@ -51,7 +51,8 @@ pub(super) struct SearchArgs {
     /// Longest probe.
     #[arg(long, value_parser = units::duration, default_value = "60s", value_name = "DURATION", help_heading = "Search")]
     max_probe_length: Duration,
-    /// Probes at most; when they are used up, the answer is what is known by then.
+    /// Probes at most; when they are used up, the answer is what is known by then. Not among them: short looks whether the store
+    /// has recovered (up to ten after a probe that failed), and the last one, at nine tenths of the answer.
     #[arg(long, value_parser = units::count, default_value = "40", value_name = "N", help_heading = "Search")]
     max_probes: u64,
 }
@@ -88,7 +89,7 @@ pub(super) fn run(args: &SearchArgs) -> Result<u8, CommandError> {
             "{:#}\n",
             json!({"slo": objectives, "seed": seed, "search": result})
         ),
-        false => text(&result, &objectives.join(", "), seed),
+        false => text(&result, &objectives.join(", "), seed, args.max_probes),
     };
     summary::print(&text)?;
     Ok(match result.capacity {
@@ -97,7 +98,7 @@ pub(super) fn run(args: &SearchArgs) -> Result<u8, CommandError> {
     })
 }
 
-fn text(result: &SearchResult, objectives: &str, seed: u64) -> String {
+fn text(result: &SearchResult, objectives: &str, seed: u64, most: u64) -> String {
     let mut lines = vec![format!("{} within {objectives}", capacity(&result.capacity))];
     if let Some(sustained) = &result.sustained {
         lines.push(format!(
@@ -106,9 +107,23 @@ fn text(result: &SearchResult, objectives: &str, seed: u64) -> String {
             probe_line(sustained)
         ));
     }
-    lines.push(format!("  {} probes, seed {seed}", result.probes.len()));
+    lines.push(format!("  {}, seed {seed}", made(&result.probes, most)));
     lines.extend(result.notes.iter().map(|note| format!("  note: {note}")));
     lines.join("\n") + "\n"
+}
+
+/// How many probes there were, and what for.
+fn made(probes: &[ProbeRecord], most: u64) -> String {
+    let count = |purpose| probes.iter().filter(|probe| probe.purpose == purpose).count();
+    let (looks, last) = (count(Purpose::Recovery), count(Purpose::Sustained));
+    let mut text = format!("{} probes (of at most {most})", probes.len() - looks - last);
+    if looks > 0 {
+        text += &format!(", {looks} short looks whether the store had recovered");
+    }
+    if last > 0 {
+        text += ", and one at nine tenths";
+    }
+    text
 }
 
 fn capacity(capacity: &Capacity) -> String {
@@ -116,6 +131,7 @@ fn capacity(capacity: &Capacity) -> String {
         Unknown::GeneratorBound => "generator-bound",
         Unknown::RateMax => "--max-rate reached",
         Unknown::ProbesUsed => "--max-probes reached",
+        Unknown::TooThin => "too few operations to tell, see below",
     };
     match capacity {
         Capacity::Exactly { rate, fails_at } => format!("= {rate}/s (fails at {fails_at}/s)"),

@@ -27,7 +27,7 @@ pub(super) struct SweepArgs {
     /// How long a probe is.
     #[arg(short, long, value_parser = units::duration, default_value = "10s", value_name = "DURATION", help_heading = "Sweep")]
     duration: Duration,
-    /// What a probe must keep to count as passed, such as 'p99<20ms'; may be given several times.
+    /// What a probe must keep to count as passed (without one, whether the store keeps up is all that is told), such as 'p99<20ms'; may be given several times.
     #[arg(long, value_parser = objective, value_name = "EXPRESSION", help_heading = "Sweep")]
     slo: Vec<Threshold>,
 }
@@ -56,13 +56,13 @@ pub(super) fn run(args: &SweepArgs) -> Result<u8, CommandError> {
     })?;
     let text = match args.probes.json {
         true => format!("{:#}\n", json!({"seed": seed, "sweep": result})),
-        false => text(&result, seed),
+        false => text(&result, seed, limits.objectives.is_empty()),
     };
     summary::print(&text)?;
     Ok(0)
 }
 
-fn text(sweep: &Sweep, seed: u64) -> String {
+fn text(sweep: &Sweep, seed: u64, without_objective: bool) -> String {
     let mut lines = vec![format!(
         "{:>10} {:>10} {:>9} {:>9} {:>9}  verdict",
         "rate", "achieved", "p50", "p99", "p99.9"
@@ -84,7 +84,7 @@ fn text(sweep: &Sweep, seed: u64) -> String {
             nanos(point.p50),
             nanos(point.p99),
             nanos(point.p999),
-            verdict_word(point.verdict),
+            verdict_word(point.verdict, without_objective),
         ));
     }
     if sweep.knee.is_none() {

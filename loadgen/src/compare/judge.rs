@@ -64,9 +64,9 @@ pub struct MetricComparison {
     pub base: f64,
     /// Median of the second side's trials.
     pub new: f64,
-    /// How many times as large the second side's numbers are (Hodges and Lehmann).
+    /// How many times as large the second side's numbers are (Hodges and Lehmann); of the medians where some run answered nothing.
     pub ratio: f64,
-    /// 95 % interval of the ratio; absent where there are too few trials for one.
+    /// 95 % interval of the ratio; absent where there are too few trials for one, and where some run answered nothing.
     pub interval: Option<Interval>,
     /// Of Mann and Whitney, two-sided.
     pub p: f64,
@@ -97,9 +97,18 @@ pub fn compare(base: &[Trial], new: &[Trial], noise: f64) -> Comparison {
         .chain(new)
         .flat_map(|trial| trial.warnings.clone())
         .collect();
+    let (dead_base, dead_new) = (is_dead(base), is_dead(new));
+    for (dead, side) in [(dead_base, "first"), (dead_new, "second")] {
+        if dead {
+            notes.push(format!("no run of the {side} side answered a single operation"));
+        }
+    }
+    // Then there is nothing to be unsure of.
+    let certain = dead_base != dead_new;
     let mut metrics: Vec<MetricComparison> = Vec::new();
     for metric in Metric::ALL {
         match values(metric, base).zip(values(metric, new)) {
+            Some(_) if dead_base && dead_new => {}
             Some((old, now)) => metrics.extend(one(metric, &old, &now)),
             None => notes.extend(left_out(metric, base, new)),
         }
@@ -109,12 +118,12 @@ pub fn compare(base: &[Trial], new: &[Trial], noise: f64) -> Comparison {
     let decidable = smallest_p(base.len(), new.len()) * metrics.len() as f64 <= ALPHA;
     for (metric, p_adjusted) in metrics.iter_mut().zip(adjusted) {
         metric.p_adjusted = p_adjusted;
-        metric.change = match decidable {
-            true => change(metric, noise),
+        metric.change = match decidable || certain {
+            true => change(metric, noise, certain),
             false => Change::Undecided,
         };
     }
-    if !decidable && !metrics.is_empty() {
+    if !decidable && !certain && !metrics.is_empty() {
         notes.push(too_few(base, new, metrics.len()));
     }
     Comparison {
@@ -131,37 +140,54 @@ pub fn trials_needed(metrics: usize) -> usize {
     (2..TRIALS_ENOUGH).find(enough).unwrap_or(TRIALS_ENOUGH)
 }
 
-/// The metric in all trials, if all have it and it can be part of a ratio.
+/// Whether nothing at all was answered.
+fn is_dead(trials: &[Trial]) -> bool {
+    !trials.is_empty() && trials.iter().all(answered_nothing)
+}
+
+fn answered_nothing(trial: &Trial) -> bool {
+    trial.metrics.get(&Metric::Throughput) == Some(&0.0)
+}
+
+/// The metric in all trials, if all have it and it can be compared. Where nothing was answered, the throughput is zero and latency
+/// is infinite: both are the worst there is, not missing.
 fn values(metric: Metric, trials: &[Trial]) -> Option<Vec<f64>> {
-    let positive = |value: &&f64| **value > 0.0 && value.is_finite();
-    let values: Option<Vec<f64>> = trials
-        .iter()
-        .map(|trial| trial.metrics.get(&metric).filter(positive).copied())
-        .collect();
+    let usable = |value: &f64| (*value > 0.0 || metric == Metric::Throughput) && value.is_finite();
+    let value = |trial: &Trial| match (metric, trial.metrics.get(&metric)) {
+        (Metric::Latency(..), None) if answered_nothing(trial) => Some(f64::INFINITY),
+        (_, value) => value.copied().filter(usable),
+    };
+    let values: Option<Vec<f64>> = trials.iter().map(value).collect();
     values.filter(|values| !values.is_empty())
 }
 
 fn one(metric: Metric, base: &[f64], new: &[f64]) -> Option<MetricComparison> {
-    let shift = ratio(base, new)?;
     let p = mann_whitney(base, new)?.p;
+    let (old, now) = (median(base)?, median(new)?);
+    let shift = ratio(base, new);
     Some(MetricComparison {
         metric,
-        base: median(base)?,
-        new: median(new)?,
-        ratio: shift.estimate,
-        interval: shift.interval,
+        base: old,
+        new: now,
+        // Where zero or never is among the values, only ranks and medians mean something.
+        ratio: match &shift {
+            Some(shift) => shift.estimate,
+            None if old == now => 1.0,
+            None => now / old,
+        },
+        interval: shift.and_then(|shift| shift.interval),
         p,
         p_adjusted: p,
         change: Change::Undecided,
     })
 }
 
-fn change(metric: &MetricComparison, noise: f64) -> Change {
+fn change(metric: &MetricComparison, noise: f64, certain: bool) -> Change {
     let larger = metric.ratio > 1.0 + noise;
     // The reciprocal, so that both directions are the same distance on the scale of ratios.
     let smaller = metric.ratio < 1.0 / (1.0 + noise);
     match (
-        metric.p_adjusted <= ALPHA && (larger || smaller),
+        (certain || metric.p_adjusted <= ALPHA) && (larger || smaller),
         larger == metric.metric.wants_much(),
     ) {
         (false, _) => Change::Unchanged,

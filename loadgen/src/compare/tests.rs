@@ -17,6 +17,8 @@ use serde_json::json;
 
 use super::*;
 
+mod dead;
+
 const P99: Metric = Metric::Latency(Measure::Response, 990);
 
 fn seed() -> u64 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use reports::record::{
-    Load, LoadVerdict, Measure, Nanos, OperationLoad, Percentiles, ProcessRole, Resources, Run,
+    Interval, Load, LoadVerdict, Measure, Nanos, OperationLoad, Percentiles, ProcessRole, Resources, Run,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -13,7 +13,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
 pub enum Metric {
-    /// Answered operations a second over the planned time.
+    /// Operations answered ok within the measured time, a second of it. What was answered afterwards, in the drain, does not count.
     Throughput,
     /// A percentile, in thousandths, of the latency of all ok operations.
     Latency(Measure, u16),
@@ -97,14 +97,9 @@ impl Trial {
             warnings: warnings(label, load),
             ..Trial::default()
         };
-        let seconds = planned_time(load)
-            .map(|time| time as f64 / 1e9)
-            .filter(|seconds| *seconds > 0.0);
-        if let Some(seconds) = seconds {
-            trial
-                .metrics
-                .insert(Metric::Throughput, load.counts.ok as f64 / seconds);
-        }
+        trial
+            .metrics
+            .extend(throughput(load).map(|rate| (Metric::Throughput, rate)));
         if let Some(cpu) = load.client_cpu.filter(|_| load.counts.ok > 0) {
             trial
                 .metrics
@@ -161,22 +156,27 @@ fn all_operations(load: &Load) -> Option<&OperationLoad> {
     }
 }
 
-/// How long operations were started, without warm-up and drain.
-fn planned_time(load: &Load) -> Option<Nanos> {
+/// Operations answered ok a second, over the intervals that end within the measured time; for records without intervals, all that
+/// were answered over the planned time.
+fn throughput(load: &Load) -> Option<f64> {
     let start = load.phases.first().map(|phase| phase.start);
     let end = load.phases.iter().map(|phase| phase.end).max();
-    let intervals = || {
-        Some(
-            load.intervals
-                .last()?
-                .end
-                .saturating_sub(load.intervals.first()?.start),
-        )
+    let measured = start.zip(end);
+    let within = |interval: &&Interval| {
+        // An interval may end a moment after the plan does.
+        let slack = interval.end.saturating_sub(interval.start) / 10;
+        measured.is_none_or(|(start, end)| interval.start + slack >= start && interval.end <= end + slack)
     };
-    start
-        .zip(end)
-        .map(|(start, end)| end.saturating_sub(start))
-        .or_else(intervals)
+    let within: Vec<&Interval> = load.intervals.iter().filter(within).collect();
+    let (ok, time) = match (within.first(), within.last(), measured) {
+        (Some(first), Some(last), _) => (
+            within.iter().map(|interval| interval.counts.ok).sum(),
+            last.end.saturating_sub(first.start),
+        ),
+        (_, _, Some((start, end))) => (load.counts.ok, end.saturating_sub(start)),
+        _ => return None,
+    };
+    (time > 0).then(|| ok as f64 / (time as f64 / 1e9))
 }
 
 fn warnings(label: &str, load: &Load) -> Vec<String> {

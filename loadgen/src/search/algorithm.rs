@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use thiserror::Error;
 
-use super::probe::{Limits, ProbeRecord, ProbeVerdict, Prober, Purpose};
-use crate::threshold::{Aggregation, Threshold};
+use super::config::SearchConfig;
+use super::probe::{ProbeRecord, ProbeVerdict, Prober, Purpose};
 
 /// Runs that the winner has to go through again; more than half must pass.
 pub const CONFIRMATIONS: usize = 3;
@@ -23,95 +22,11 @@ const BASELINE_SHARE: f64 = 0.05;
 /// What is quoted as sustained, as a part of the winner.
 const SUSTAINED_SHARE: f64 = 0.9;
 
-/// Values beyond a percentile that a probe should be long enough for: enough that its interval is about as wide as a third of the tail.
-const BEYOND_WANTED: f64 = 25.0;
+/// Values that a look for recovery should have, on average, so that it has a median.
+const RECOVERY_VALUES: f64 = 50.0;
 
 /// How much slower than the baseline a store may still be and count as recovered.
 const RECOVERED: f64 = 1.1;
-
-/// What to search for, and how.
-#[derive(Debug, Clone)]
-pub struct SearchConfig {
-    /// What a probe is held against.
-    pub limits: Limits,
-    /// Operations a second that the store may take, roughly. Only the number of probes depends on it.
-    pub guess: f64,
-    /// The gap between the highest rate that passed and the lowest that failed may be this part of the former at the end.
-    pub precision: f64,
-    /// Rates below are not tried.
-    pub rate_min: f64,
-    /// Rates above are not tried.
-    pub rate_max: f64,
-    /// Shortest probe; longer where a percentile needs more operations.
-    pub length_min: Duration,
-    /// Longest probe. A marginal probe is repeated at twice its length, at most at twice this.
-    pub length_max: Duration,
-    /// How long the store is looked at to see whether it has recovered.
-    pub recovery_length: Duration,
-    /// Probes at most, apart from those that look for recovery. When they are used up, the answer is what is known by then.
-    pub probes_max: usize,
-}
-
-impl SearchConfig {
-    /// The usual way to look for the highest rate within `objectives`, with a tenth of a percent of errors allowed.
-    pub fn new(objectives: Vec<Threshold>) -> SearchConfig {
-        SearchConfig {
-            limits: Limits {
-                objectives,
-                errors_max: 0.001,
-            },
-            guess: 10_000.0,
-            precision: 0.05,
-            rate_min: 1.0,
-            rate_max: 1e6,
-            length_min: Duration::from_secs(10),
-            length_max: Duration::from_secs(60),
-            recovery_length: Duration::from_secs(2),
-            probes_max: 40,
-        }
-    }
-
-    /// Refuses what cannot lead to an answer.
-    pub fn check(&self) -> Result<(), SearchConfigError> {
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        let wrong = |what| Err(SearchConfigError(what));
-        if self.limits.objectives.is_empty() {
-            return wrong("there is no objective; give one such as --slo 'p99<20ms'");
-        }
-        if !positive(self.precision) || self.precision > 1.0 {
-            return wrong("the precision must be above 0 and at most 100 %");
-        }
-        if !positive(self.guess) || !positive(self.rate_min) || !positive(self.rate_max) {
-            return wrong("rates must be above zero");
-        }
-        if self.rate_min > self.rate_max {
-            return wrong("the lowest rate is above the highest");
-        }
-        if self.length_min.is_zero() || self.length_max < self.length_min {
-            return wrong("the shortest probe must be above zero and no longer than the longest");
-        }
-        if self.probes_max == 0 {
-            return wrong("without a single probe there is no answer");
-        }
-        Ok(())
-    }
-
-    /// How long a probe at `rate` is.
-    fn length(&self, rate: f64) -> Duration {
-        let tail = |threshold: &Threshold| match threshold.aggregation {
-            Aggregation::Percentile(percentile) => BEYOND_WANTED / (1.0 - percentile.quantile()),
-            _ => 0.0,
-        };
-        let wanted = self.limits.objectives.iter().map(tail).fold(0.0, f64::max);
-        let seconds = (wanted / rate).min(self.length_max.as_secs_f64());
-        Duration::from_secs_f64(seconds).max(self.length_min)
-    }
-}
-
-/// A search that cannot lead to an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct SearchConfigError(&'static str);
 
 /// What the search came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -153,6 +68,8 @@ pub enum Unknown {
     RateMax,
     /// [`SearchConfig::probes_max`] was reached.
     ProbesUsed,
+    /// Even the longest probe had too few operations to tell.
+    TooThin,
 }
 
 /// Everything that a search found out.
@@ -202,6 +119,8 @@ pub async fn search<P: Prober>(
         disturbed: false,
         passed: Vec::new(),
         failed: Vec::new(),
+        thin: None,
+        always_long: false,
         confirmed: None,
         failed_again: None,
         reopenings: 0,
@@ -212,16 +131,22 @@ pub async fn search<P: Prober>(
             Next::Confirm(rate) => search.confirm(rate).await?,
             Next::ConfirmLimit(rate) => search.confirm_limit(rate).await?,
             Next::Done(capacity) => break capacity,
+            Next::UsedUp => {
+                search.notes.push(
+                    "the probes were used up (--max-probes) before the answer was as narrow and as often confirmed as asked for"
+                        .into(),
+                );
+                break search.known();
+            }
         }
     };
+    search.notes.extend(search.too_thin(capacity));
     let sustained = match capacity {
         Capacity::Exactly { rate, .. } | Capacity::AtLeast { rate, .. } => {
             search.recover().await?;
-            Some(
-                search
-                    .probe(Purpose::Sustained, tidy(rate * SUSTAINED_SHARE), 1)
-                    .await?,
-            )
+            let rate = tidy(rate * SUSTAINED_SHARE);
+            let length = search.length(rate);
+            Some(search.probe(Purpose::Sustained, rate, length).await?)
         }
         Capacity::Below { .. } | Capacity::Unknown { .. } => None,
     };
@@ -239,13 +164,43 @@ enum Next {
     Confirm(f64),
     ConfirmLimit(f64),
     Done(Capacity),
+    /// There would be more to do, and no probes to do it with.
+    UsedUp,
 }
 
 /// A rate that did not pass.
 #[derive(Debug, Clone, Copy)]
 struct Failure {
     rate: f64,
-    generator_bound: bool,
+    because: Because,
+}
+
+/// What was the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Because {
+    Store,
+    Generator,
+    /// There were too few operations to tell.
+    Thin,
+}
+
+impl Because {
+    fn of(verdict: ProbeVerdict) -> Because {
+        match verdict {
+            ProbeVerdict::GeneratorBound => Because::Generator,
+            ProbeVerdict::TooThin => Because::Thin,
+            ProbeVerdict::Passed | ProbeVerdict::Failed | ProbeVerdict::Marginal => Because::Store,
+        }
+    }
+
+    /// Why nothing more is known, if that is not the store's answer.
+    fn unknown(self) -> Option<Unknown> {
+        match self {
+            Because::Store => None,
+            Because::Generator => Some(Unknown::GeneratorBound),
+            Because::Thin => Some(Unknown::TooThin),
+        }
+    }
 }
 
 struct Search<'a, P, W> {
@@ -264,6 +219,10 @@ struct Search<'a, P, W> {
     passed: Vec<f64>,
     /// Rates that did not, falling.
     failed: Vec<Failure>,
+    /// The highest rate below all that passed at which there were too few operations to tell.
+    thin: Option<f64>,
+    /// A probe of the usual length had too few operations, so that all are as long as they may be.
+    always_long: bool,
     confirmed: Option<f64>,
     failed_again: Option<f64>,
     reopenings: usize,
@@ -271,28 +230,29 @@ struct Search<'a, P, W> {
 
 impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
     fn next(&self) -> Next {
-        let (passed, failed) = (self.passed.last().copied(), self.failed.last().copied());
-        if self.spent >= self.config.probes_max {
-            return Next::Done(known(passed, Unknown::ProbesUsed));
+        match self.wanted() {
+            Next::Done(capacity) => Next::Done(capacity),
+            _ if self.spent >= self.config.probes_max => Next::UsedUp,
+            next => next,
         }
+    }
+
+    /// What would be next if there were no end of probes.
+    fn wanted(&self) -> Next {
         let rate_max = self.config.rate_max;
-        match (passed, failed) {
-            (None, None) => {
-                let baseline = self.config.guess * BASELINE_SHARE;
-                Next::Try(
-                    Purpose::Baseline,
-                    tidy(baseline.clamp(self.config.rate_min, rate_max)),
-                )
-            }
-            (None, Some(failure)) if tidy(failure.rate / 2.0) < self.config.rate_min => {
-                Next::Done(match failure.generator_bound {
-                    true => Capacity::Unknown {
-                        because: Unknown::GeneratorBound,
-                    },
-                    false => Capacity::Below { rate: failure.rate },
-                })
-            }
-            (None, Some(failure)) => Next::Try(Purpose::Descend, tidy(failure.rate / 2.0)),
+        match (self.passed.last().copied(), self.failed.last().copied()) {
+            (None, None) => match self.thin {
+                None => Next::Try(Purpose::Baseline, self.first()),
+                Some(thin) if thin >= rate_max => Next::Done(Capacity::Unknown {
+                    because: Unknown::TooThin,
+                }),
+                Some(thin) => Next::Try(Purpose::Climb, tidy(thin * 2.0).min(rate_max)),
+            },
+            (None, Some(failure)) => match (self.lower(failure.rate), failure.because.unknown()) {
+                (Some(rate), None | Some(Unknown::GeneratorBound)) => Next::Try(Purpose::Descend, rate),
+                (_, Some(because)) => Next::Done(Capacity::Unknown { because }),
+                (None, None) => Next::Done(Capacity::Below { rate: failure.rate }),
+            },
             (Some(rate), None) if rate >= rate_max => self.conclude(
                 rate,
                 Capacity::AtLeast {
@@ -301,31 +261,79 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
                 },
             ),
             (Some(rate), None) => Next::Try(Purpose::Climb, tidy(rate * 2.0).min(rate_max)),
-            (Some(rate), Some(failure)) => {
-                let middle = tidy((rate * failure.rate).sqrt());
-                let apart = failure.rate > rate * (1.0 + self.config.precision);
-                if apart && rate < middle && middle < failure.rate {
-                    Next::Try(Purpose::Bisect, middle)
-                } else if failure.generator_bound {
-                    self.conclude(
-                        rate,
-                        Capacity::AtLeast {
-                            rate,
-                            because: Unknown::GeneratorBound,
-                        },
-                    )
-                } else if self.confirmed != Some(rate) {
-                    Next::Confirm(rate)
-                } else if self.failed_again != Some(failure.rate) && self.reopenings < REOPENINGS_MAX {
-                    Next::ConfirmLimit(failure.rate)
-                } else {
-                    Next::Done(Capacity::Exactly {
-                        rate,
-                        fails_at: failure.rate,
-                    })
-                }
-            }
+            (Some(rate), Some(failure)) => self.between(rate, failure),
         }
+    }
+
+    /// The first rate: far below the guess, but not so low that nothing could be told.
+    fn first(&self) -> f64 {
+        let rate_min = self.config.rate_min.max(self.config.rate_judged().ceil());
+        let rate_max = self.config.rate_max;
+        tidy((self.config.guess * BASELINE_SHARE).clamp(rate_min.min(rate_max), rate_max))
+    }
+
+    /// The next lower rate to try, if it may be tried and would have enough operations to tell.
+    fn lower(&self, rate: f64) -> Option<f64> {
+        let half = tidy(rate / 2.0).max(self.config.rate_judged().ceil());
+        let told = self.thin.is_none_or(|thin| half > thin);
+        (half >= self.config.rate_min && half < rate && told).then_some(half)
+    }
+
+    /// What to do between a rate that passed and one that did not.
+    fn between(&self, rate: f64, failure: Failure) -> Next {
+        let middle = tidy((rate * failure.rate).sqrt());
+        let apart = failure.rate > rate * (1.0 + self.config.precision);
+        if apart && rate < middle && middle < failure.rate {
+            Next::Try(Purpose::Bisect, middle)
+        } else if let Some(because) = failure.because.unknown() {
+            self.conclude(rate, Capacity::AtLeast { rate, because })
+        } else if self.confirmed != Some(rate) {
+            Next::Confirm(rate)
+        } else if self.failed_again != Some(failure.rate) && self.reopenings < REOPENINGS_MAX {
+            Next::ConfirmLimit(failure.rate)
+        } else {
+            Next::Done(Capacity::Exactly {
+                rate,
+                fails_at: failure.rate,
+            })
+        }
+    }
+
+    /// The answer with what is known so far.
+    fn known(&self) -> Capacity {
+        let passed = self.passed.last().copied();
+        let because = match self.failed.last() {
+            Some(failure) => failure.because.unknown(),
+            None if passed.is_some_and(|rate| rate >= self.config.rate_max) => Some(Unknown::RateMax),
+            None if passed.is_none() && self.thin.is_some() => Some(Unknown::TooThin),
+            None => None,
+        };
+        let because = because.unwrap_or(Unknown::ProbesUsed);
+        match passed {
+            Some(rate) => Capacity::AtLeast { rate, because },
+            None => Capacity::Unknown { because },
+        }
+    }
+
+    /// A sentence if the answer would be another with longer probes.
+    fn too_thin(&self, capacity: Capacity) -> Option<String> {
+        let rate = match capacity {
+            Capacity::AtLeast { because, .. } | Capacity::Unknown { because }
+                if because == Unknown::TooThin =>
+            {
+                let thin = self.failed.last().map(|failure| failure.rate).or(self.thin);
+                thin.unwrap_or(self.config.rate_max)
+            }
+            Capacity::Below { rate } if tidy(rate / 2.0) >= self.config.rate_min => {
+                let half = tidy(rate / 2.0);
+                return Some(format!(
+                    "rates below {rate}/s were not tried: {}",
+                    self.config.advice(half)
+                ));
+            }
+            _ => return None,
+        };
+        Some(self.config.advice(rate))
     }
 
     fn conclude(&self, rate: f64, capacity: Capacity) -> Next {
@@ -335,48 +343,62 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
         }
     }
 
-    /// Probes a rate; once more and longer if only uncertainty or the generator speaks against it.
+    /// Probes a rate; once more and longer if only uncertainty, the generator or too few operations speak against it.
     async fn try_rate(&mut self, purpose: Purpose, rate: f64) -> Result<(), P::Error> {
         self.recover().await?;
-        let mut record = self.probe(purpose, rate, 1).await?;
-        if matches!(
-            record.verdict,
-            ProbeVerdict::Marginal | ProbeVerdict::GeneratorBound
-        ) {
+        let length = self.length(rate);
+        let record = self.probe(purpose, rate, length).await?;
+        let longer = match record.verdict {
+            ProbeVerdict::Marginal | ProbeVerdict::GeneratorBound => Some(length * 2),
+            ProbeVerdict::TooThin => {
+                self.always_long = true;
+                Some(self.config.length_max).filter(|longest| *longest > length)
+            }
+            ProbeVerdict::Passed | ProbeVerdict::Failed => None,
+        };
+        let mut verdict = record.verdict;
+        if let Some(longer) = longer.filter(|_| self.spent < self.config.probes_max) {
             self.recover().await?;
-            record = self.probe(Purpose::Repeat, rate, 2).await?;
+            verdict = self.probe(Purpose::Repeat, rate, longer).await?.verdict;
         }
-        match record.verdict {
+        match verdict {
             ProbeVerdict::Passed => self.passed.push(rate),
+            ProbeVerdict::TooThin if self.passed.is_empty() => self.thin = Some(rate),
             verdict => self.failed.push(Failure {
                 rate,
-                generator_bound: verdict == ProbeVerdict::GeneratorBound,
+                because: Because::of(verdict),
             }),
         }
         Ok(())
     }
 
-    /// Runs the winner again; if it does not win more often than not, it counts as a rate that failed.
+    /// Runs the winner again; if it does not win more often than not, it counts as a rate that failed. Ends undecided if the probes
+    /// are used up.
     async fn confirm(&mut self, rate: f64) -> Result<(), P::Error> {
-        let (mut passed, mut bound) = (0, 0);
-        for _ in 0..CONFIRMATIONS {
+        let mut verdicts = Vec::new();
+        let left = self.config.probes_max.saturating_sub(self.spent);
+        for _ in 0..CONFIRMATIONS.min(left) {
             self.recover().await?;
-            match self.probe(Purpose::Confirm, rate, 1).await?.verdict {
-                ProbeVerdict::Passed => passed += 1,
-                ProbeVerdict::GeneratorBound => bound += 1,
-                ProbeVerdict::Failed | ProbeVerdict::Marginal => {}
-            }
+            let length = self.length(rate);
+            verdicts.push(self.probe(Purpose::Confirm, rate, length).await?.verdict);
         }
-        if 2 * passed > CONFIRMATIONS {
+        let most = |wanted: ProbeVerdict| {
+            2 * verdicts.iter().filter(|verdict| **verdict == wanted).count() > CONFIRMATIONS
+        };
+        let passed = verdicts.iter().filter(|v| **v == ProbeVerdict::Passed).count();
+        if most(ProbeVerdict::Passed) {
             self.confirmed = Some(rate);
-        } else {
+        } else if 2 * (passed + CONFIRMATIONS - verdicts.len()) <= CONFIRMATIONS {
             self.notes.push(format!(
-                "{rate} a second passed once, and then {passed} times of {CONFIRMATIONS}"
+                "{rate} a second passed once, and then {passed} times of {}",
+                verdicts.len()
             ));
             self.passed.pop();
+            let others = [ProbeVerdict::GeneratorBound, ProbeVerdict::TooThin];
+            let because = others.into_iter().find(|verdict| most(*verdict));
             self.failed.push(Failure {
                 rate,
-                generator_bound: 2 * bound > CONFIRMATIONS,
+                because: because.map_or(Because::Store, Because::of),
             });
         }
         Ok(())
@@ -385,7 +407,8 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
     /// Runs the rate above the winner again; if it passes, the search goes on above it.
     async fn confirm_limit(&mut self, rate: f64) -> Result<(), P::Error> {
         self.recover().await?;
-        match self.probe(Purpose::ConfirmLimit, rate, 1).await?.verdict {
+        let length = self.length(rate);
+        match self.probe(Purpose::ConfirmLimit, rate, length).await?.verdict {
             ProbeVerdict::Passed => {
                 self.notes
                     .push(format!("{rate} a second failed once and then passed"));
@@ -393,9 +416,7 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
                 self.failed.pop();
                 self.passed.push(rate);
             }
-            ProbeVerdict::Failed | ProbeVerdict::Marginal | ProbeVerdict::GeneratorBound => {
-                self.failed_again = Some(rate)
-            }
+            _ => self.failed_again = Some(rate),
         }
         Ok(())
     }
@@ -407,9 +428,8 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
         };
         self.disturbed = false;
         for _ in 0..RECOVERY_TRIES_MAX {
-            let record = self
-                .run(Purpose::Recovery, rate, self.config.recovery_length)
-                .await?;
+            let length = Duration::from_secs_f64(RECOVERY_VALUES / rate).max(self.config.recovery_length);
+            let record = self.run(Purpose::Recovery, rate, length).await?;
             if record
                 .latency
                 .p50
@@ -426,11 +446,24 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
         Ok(())
     }
 
-    async fn probe(&mut self, purpose: Purpose, rate: f64, times: u32) -> Result<ProbeRecord, P::Error> {
+    fn length(&self, rate: f64) -> Duration {
+        match self.always_long {
+            true => self.config.length_max,
+            false => self.config.length(rate),
+        }
+    }
+
+    async fn probe(
+        &mut self,
+        purpose: Purpose,
+        rate: f64,
+        length: Duration,
+    ) -> Result<ProbeRecord, P::Error> {
         self.spent += 1;
-        let record = self.run(purpose, rate, self.config.length(rate) * times).await?;
+        let record = self.run(purpose, rate, length).await?;
         let passed = record.verdict == ProbeVerdict::Passed;
-        self.disturbed |= !passed;
+        // Too few operations are no burden.
+        self.disturbed |= !passed && record.verdict != ProbeVerdict::TooThin;
         if self.baseline.is_none() && passed {
             self.baseline = record.latency.p50.map(|p50| (rate, p50));
         }
@@ -448,13 +481,6 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
         (self.watch)(Step::Ended(&record));
         self.probes.push(record.clone());
         Ok(record)
-    }
-}
-
-fn known(passed: Option<f64>, because: Unknown) -> Capacity {
-    match passed {
-        Some(rate) => Capacity::AtLeast { rate, because },
-        None => Capacity::Unknown { because },
     }
 }
 

@@ -4,7 +4,8 @@
 //! done: see [`judge`]. The search begins far below, doubles the rate until a probe fails, halves the gap on a
 //! logarithmic scale until it is within the precision asked for, and then doubts itself: the winner is run three
 //! times more, the rate that failed above it once more. Where the generator was the limit, the answer is *at least* so
-//! much, never *so much*.
+//! much, never *so much*. A probe with too few operations to hold an objective against says nothing of the store: it is made
+//! longer, and if it may not become longer the search goes up, where operations are more.
 //!
 //! Prior art: mutilate's `--search`, CockroachDB's `kvbench`, OpenSearch's `--redline-test`, the crate `cliff`; the shuffled
 //! order of a sweep is rpc-perf's.
@@ -14,6 +15,7 @@
 //! anything itself: who runs the probes is a [`Prober`], for a real store [`LoadProber`].
 
 mod algorithm;
+mod config;
 mod live;
 mod probe;
 mod sweep;
@@ -24,9 +26,9 @@ mod simulated;
 mod tests;
 
 pub use algorithm::{
-    CONFIRMATIONS, Capacity, RECOVERY_TRIES_MAX, REOPENINGS_MAX, SearchConfig, SearchConfigError,
-    SearchResult, Step, Unknown, search,
+    CONFIRMATIONS, Capacity, RECOVERY_TRIES_MAX, REOPENINGS_MAX, SearchResult, Step, Unknown, search,
 };
+pub use config::{SearchConfig, SearchConfigError};
 pub use live::{LoadProber, LoadProberError, SLICE};
 pub use probe::{
     ACHIEVED_SHARE_MIN, GROWTH_SHARE_MAX, Judgement, Limits, Probe, ProbeRecord, ProbeVerdict, Prober,

@@ -8,7 +8,7 @@ use reports::record::{Percentiles, ThresholdResult, ThresholdVerdict};
 use serde::Serialize;
 
 use crate::statistics::{median, theil_sen};
-use crate::threshold::{Evidence, Threshold, evaluate};
+use crate::threshold::{Aggregation, BEYOND_MIN, Evidence, Query, Threshold, evaluate};
 
 /// Part of the planned operations that must be answered within the measured time.
 pub const ACHIEVED_SHARE_MIN: f64 = 0.98;
@@ -73,6 +73,8 @@ pub enum ProbeVerdict {
     Failed,
     /// Only the uncertainty of what was measured speaks against it.
     Marginal,
+    /// There were too few operations to hold an objective against, and nothing else speaks against it: nothing is said of the store.
+    TooThin,
     /// The generator was the limit: nothing is said of the store.
     GeneratorBound,
 }
@@ -100,7 +102,7 @@ pub enum Purpose {
     Descend,
     /// Halving the gap.
     Bisect,
-    /// Again and longer, because the one before was marginal or the generator's fault.
+    /// Again and longer, because the one before was marginal, too thin or the generator's fault.
     Repeat,
     /// At the baseline's rate, to see whether the store has recovered.
     Recovery,
@@ -178,16 +180,36 @@ pub fn judge(probe: &Probe, limits: &Limits) -> Judgement {
             objectives,
         };
     }
+    if probe.planned == 0 {
+        return Judgement {
+            verdict: ProbeVerdict::TooThin,
+            reasons: vec![
+                "nothing was planned in the measured time: the rate is too low for its length".into(),
+            ],
+            objectives,
+        };
+    }
     let mut reasons = Vec::new();
     reasons.extend(not_achieved(probe));
     reasons.extend(too_many_errors(probe, limits.errors_max));
     reasons.extend(growing_backlog(probe));
-    let broken = objectives
-        .iter()
-        .filter(|result| result.verdict == ThresholdVerdict::Fail);
-    reasons.extend(broken.map(|result| result.reason.clone()));
+    let mut thin = Vec::new();
+    for (objective, result) in limits.objectives.iter().zip(&objectives) {
+        match result.verdict {
+            ThresholdVerdict::Fail if is_thin(objective, result, probe) => thin.push(result.reason.clone()),
+            ThresholdVerdict::Fail => reasons.push(result.reason.clone()),
+            // What may as well have been never says nothing.
+            ThresholdVerdict::Inconclusive if is_boundless(objective, result) => {
+                thin.push(result.reason.clone());
+            }
+            ThresholdVerdict::Pass | ThresholdVerdict::Inconclusive => {}
+        }
+    }
     let verdict = if !reasons.is_empty() {
         ProbeVerdict::Failed
+    } else if !thin.is_empty() {
+        reasons = thin;
+        ProbeVerdict::TooThin
     } else {
         let unsure = objectives
             .iter()
@@ -205,11 +227,46 @@ pub fn judge(probe: &Probe, limits: &Limits) -> Judgement {
     }
 }
 
-fn not_achieved(probe: &Probe) -> Option<String> {
-    if probe.planned == 0 {
-        return Some("nothing was planned in the measured time: the rate is too low for its length".into());
+/// Operations without which an objective cannot be judged, if it is about a percentile.
+pub(super) fn needed(objective: &Threshold) -> Option<u64> {
+    match objective.aggregation {
+        Aggregation::Percentile(percentile) => {
+            Some((BEYOND_MIN as f64 / (1.0 - percentile.quantile())).round() as u64)
+        }
+        _ => None,
     }
-    let share = probe.answered as f64 / probe.planned as f64;
+}
+
+/// Whether an objective that does not hold only lacks operations to be held against.
+fn is_thin(objective: &Threshold, result: &ThresholdResult, probe: &Probe) -> bool {
+    let Some(needed) = needed(objective).filter(|_| result.measured.is_none()) else {
+        return false;
+    };
+    let query = Query {
+        metric: objective.selector.metric,
+        operation: objective.selector.operation,
+        outcome: objective.selector.outcome,
+        endpoint: objective.selector.endpoint.as_deref(),
+        within: None,
+    };
+    let Ok(sample) = probe.evidence.latencies(&query) else {
+        return false;
+    };
+    // With `over`, each stretch has its part of them.
+    let part = objective.over.map_or(1.0, |over| {
+        (over.as_secs_f64() / probe.length.as_secs_f64().max(1e-9)).min(1.0)
+    });
+    let have = sample.total.max(sample.histogram.len()) as f64 * part;
+    have < needed as f64
+}
+
+/// Whether a percentile was measured, and so few values lie beyond it that its interval has no upper end.
+fn is_boundless(objective: &Threshold, result: &ThresholdResult) -> bool {
+    needed(objective).is_some() && result.measured.is_some() && result.interval.is_none()
+}
+
+fn not_achieved(probe: &Probe) -> Option<String> {
+    let share = probe.answered as f64 / probe.planned.max(1) as f64;
     (share < ACHIEVED_SHARE_MIN).then(|| {
         format!(
             "{:.1} % of the {} planned operations were answered in time, and {:.0} % must be",

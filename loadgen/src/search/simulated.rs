@@ -22,6 +22,8 @@ pub(super) struct Server {
     pub(super) noise: f64,
     /// Above this rate it does only half as much.
     pub(super) cliff: Option<f64>,
+    /// One in so many operations is of the kind that an objective is about.
+    pub(super) one_in: u64,
     /// Above this rate the generator is the limit.
     pub(super) generator_limit: Option<f64>,
     /// Part of the operations that fail above a rate.
@@ -42,6 +44,7 @@ impl Server {
             exponential,
             noise: 0.0,
             cliff: None,
+            one_in: 1,
             generator_limit: None,
             errors_above: None,
             spoilt: Vec::new(),
@@ -103,8 +106,10 @@ impl Prober for Server {
             }
             if (warmup..warmup + seconds).contains(&arrival) {
                 planned += 1;
-                latencies.record(((free - arrival) * 1e9) as u64);
-                size.record(free - arrival);
+                if planned % self.one_in == 0 {
+                    latencies.record(((free - arrival) * 1e9) as u64);
+                    size.record(free - arrival);
+                }
             }
         }
         let errors = self.errors_above.filter(|(above, _)| rate > *above);
@@ -114,7 +119,7 @@ impl Prober for Server {
             end: (seconds * 1e9) as u64,
         });
         let response = Series::total(Metric::Response);
-        let independence = size.effective_count() / planned.max(1) as f64;
+        let independence = size.effective_count() / (planned / self.one_in).max(1) as f64;
         evidence.independence.insert(response.clone(), independence);
         let latency = latencies.percentiles();
         evidence

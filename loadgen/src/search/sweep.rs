@@ -135,6 +135,7 @@ fn verdict(repetitions: &[&ProbeRecord]) -> ProbeVerdict {
     let verdicts = [
         ProbeVerdict::GeneratorBound,
         ProbeVerdict::Failed,
+        ProbeVerdict::TooThin,
         ProbeVerdict::Marginal,
         ProbeVerdict::Passed,
     ];

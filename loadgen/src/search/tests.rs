@@ -265,6 +265,147 @@ fn a_hopeless_store_a_boundless_one_and_a_small_budget_all_come_to_an_end() {
     assert_eq!(server.probes, 4);
 }
 
+/// Probes of one second, at most two.
+fn short() -> SearchConfig {
+    SearchConfig {
+        guess: 2000.0,
+        length_min: Duration::from_secs(1),
+        length_max: Duration::from_secs(2),
+        ..config(30)
+    }
+}
+
+#[test]
+fn short_probes_begin_where_there_are_enough_operations() {
+    let mut server = Server::new(1e6, true, seed());
+    let limited = SearchConfig {
+        rate_max: 8000.0,
+        probes_max: 6,
+        ..short()
+    };
+    let result = run(&mut server, &limited);
+    let expected = Capacity::AtLeast {
+        rate: 8000.0,
+        because: Unknown::RateMax,
+    };
+    assert_eq!(result.capacity, expected);
+    assert!(
+        result
+            .probes
+            .iter()
+            .all(|probe| probe.verdict == ProbeVerdict::Passed)
+    );
+    assert!(result.notes.iter().any(|note| note.contains("--max-probes")));
+
+    // The same for long ones where the guess is low.
+    let mut server = Server::new(1e6, true, seed());
+    let low = SearchConfig {
+        guess: 200.0,
+        rate_max: 100.0,
+        ..SearchConfig::new(config(30).limits.objectives)
+    };
+    let result = run(&mut server, &low);
+    let expected = Capacity::AtLeast {
+        rate: 100.0,
+        because: Unknown::RateMax,
+    };
+    assert_eq!(result.capacity, expected);
+}
+
+#[test]
+fn a_store_that_fails_where_lower_rates_cannot_be_judged_is_told_apart() {
+    let mut slow = Server::new(400.0, true, seed());
+    let result = run(&mut slow, &short());
+    let Capacity::Below { rate } = result.capacity else {
+        panic!("{:?}", result.capacity);
+    };
+    let failed = |probe: &ProbeRecord| probe.rate == rate && probe.verdict == ProbeVerdict::Failed;
+    assert!(result.probes.iter().any(failed), "{rate} was measured");
+    let note = result.notes.last().unwrap();
+    assert!(
+        note.contains("were not tried") && note.contains("--max-probe-length"),
+        "{note}"
+    );
+}
+
+#[test]
+fn too_few_operations_of_a_kind_lead_to_longer_probes_and_then_up() {
+    // 600 a second make 60 of the kind in a second, and 1200 in two at 6000.
+    let mut server = Server::new(20_000.0, true, seed());
+    server.one_in = 10;
+    let result = run(&mut server, &short());
+    let thin = |probe: &&ProbeRecord| probe.verdict == ProbeVerdict::TooThin;
+    assert!(
+        result
+            .probes
+            .iter()
+            .any(|probe| thin(&probe) && probe.seconds == 2.0)
+    );
+    assert!(
+        result
+            .probes
+            .iter()
+            .all(|probe| probe.purpose != Purpose::Descend)
+    );
+    let (Capacity::Exactly { rate, .. } | Capacity::AtLeast { rate, .. }) = result.capacity else {
+        panic!("{:?}", result.capacity);
+    };
+    assert!(rate > 6000.0, "{rate}");
+
+    let mut server = Server::new(20_000.0, true, seed());
+    server.one_in = 10;
+    let limited = SearchConfig {
+        rate_max: 2000.0,
+        ..short()
+    };
+    let result = run(&mut server, &limited);
+    let expected = Capacity::Unknown {
+        because: Unknown::TooThin,
+    };
+    assert_eq!(result.capacity, expected);
+    assert!(result.sustained.is_none());
+    assert!(
+        result.notes.iter().any(|note| note.contains("1000 operations")),
+        "{:?}",
+        result.notes
+    );
+}
+
+#[test]
+fn the_budget_holds_for_all_but_looks_for_recovery_and_the_last_probe_and_the_real_limit_is_named() {
+    for probes_max in 1..30 {
+        let mut server = Server::new(3000.0, true, seed());
+        server.generator_limit = Some(1500.0);
+        let result = run(
+            &mut server,
+            &SearchConfig {
+                probes_max,
+                ..config(30)
+            },
+        );
+        let apart = [Purpose::Recovery, Purpose::Sustained];
+        let made = result
+            .probes
+            .iter()
+            .filter(|probe| !apart.contains(&probe.purpose));
+        assert!(made.count() <= probes_max, "{probes_max}");
+        // 200, 400, 800 pass; the fourth and its repetition meet the generator's limit.
+        if probes_max >= 5 {
+            assert!(
+                matches!(
+                    result.capacity,
+                    Capacity::AtLeast {
+                        because: Unknown::GeneratorBound,
+                        ..
+                    }
+                ),
+                "{probes_max}: {:?}",
+                result.capacity
+            );
+        }
+    }
+}
+
 #[test]
 fn wild_stores_never_make_a_search_run_for_ever() {
     for stream in 0..6 {
@@ -296,6 +437,20 @@ fn nonsense_is_refused_before_anything_runs() {
     assert!(wrong(|c| c.rate_max = 0.5).contains("lowest rate is above"));
     assert!(wrong(|c| c.length_max = Duration::ZERO).contains("shortest probe"));
     assert!(wrong(|c| c.probes_max = 0).contains("probe"));
+    let thin = wrong(|c| c.rate_max = 20.0);
+    for words in [
+        "fewer than 1000 operations",
+        "about 600 in 30 s",
+        "--max-probe-length",
+        "--max-rate",
+    ] {
+        assert!(thin.contains(words), "{thin}");
+    }
+    let windows = wrong(|c| {
+        c.limits.objectives = vec!["response:p99<10ms over 1s".parse().unwrap()];
+        c.rate_max = 900.0;
+    });
+    assert!(windows.contains("`over`"), "{windows}");
 }
 
 #[test]

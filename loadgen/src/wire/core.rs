@@ -97,8 +97,8 @@ pub struct Core<R> {
     out_from: usize,
     /// How much was handed over in all, up to the beginning of `out`.
     handed_before: u64,
-    /// Acknowledgements in `out`.
-    acknowledgements: usize,
+    /// Where the acknowledgements in `out` end in all that was ever written, oldest first.
+    acknowledgements: VecDeque<u64>,
     partial: Vec<u8>,
     /// Streams by their number, from that of `first` on: 1, 3, 5 ….
     streams: VecDeque<Stream<R>>,
@@ -146,7 +146,7 @@ impl<R> Core<R> {
             out,
             out_from: 0,
             handed_before: 0,
-            acknowledgements: 0,
+            acknowledgements: VecDeque::new(),
             partial: Vec::new(),
             streams: VecDeque::new(),
             first: 1,
@@ -191,11 +191,14 @@ impl<R> Core<R> {
     /// So many of them were taken.
     pub fn handed_over(&mut self, bytes: usize) {
         self.out_from += bytes;
+        let handed = self.handed_before + self.out_from as u64;
+        while self.acknowledgements.front().is_some_and(|end| *end <= handed) {
+            self.acknowledgements.pop_front();
+        }
         if self.out_from == self.out.len() {
             self.handed_before += self.out_from as u64;
             self.out.clear();
             self.out_from = 0;
-            self.acknowledgements = 0;
         } else if self.out_from >= HANDED_PORTION {
             self.handed_before += self.out_from as u64;
             self.out.drain(..self.out_from);

@@ -83,6 +83,11 @@ const TABLE_SIZE_DEFAULT: usize = 4096;
 /// What an entry costs beyond its name and value.
 const ENTRY_OVERHEAD: usize = 32;
 
+/// Calls in a row with the same time limit after which it counts as usual, and goes into the table.
+const USUAL_AFTER: u32 = 4;
+/// Time limits in the table, at most: what is left of a limit before a retry is another one each time.
+const TIMEOUTS_MAX: usize = 8;
+
 /// Writes the headers of requests.
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -94,8 +99,8 @@ pub(super) struct Encoder {
     table_bytes: usize,
     /// The far side wants a smaller table: the next block must begin by saying that it has been emptied.
     announce_empty: bool,
-    /// The value of the last `grpc-timeout` of whole call limits, which goes into the table.
-    usual_timeout: Option<String>,
+    /// The last `grpc-timeout` that is not in the table, and how many calls in a row had it.
+    unusual_timeout: (String, u32),
 }
 
 impl Encoder {
@@ -106,7 +111,7 @@ impl Encoder {
             entries_bytes: 0,
             table_bytes: TABLE_SIZE_DEFAULT,
             announce_empty: false,
-            usual_timeout: None,
+            unusual_timeout: (String::new(), 0),
         }
     }
 
@@ -135,14 +140,31 @@ impl Encoder {
         self.field("te", "trailers", out);
         self.field("user-agent", USER_AGENT, out);
         if let Some(timeout) = timeout {
-            let usual = self.usual_timeout.get_or_insert_with(|| timeout.to_owned()) == timeout;
-            if usual {
-                self.field("grpc-timeout", timeout, out);
-            } else {
-                literal(0x00, "grpc-timeout", timeout, out);
-            }
+            self.timeout(timeout, out);
         }
         before != (self.entries.len(), false)
+    }
+
+    /// The first time limit goes into the table at once, another when it has become usual, as far as there is room.
+    fn timeout(&mut self, value: &str, out: &mut Vec<u8>) {
+        const NAME: &str = "grpc-timeout";
+        let kept = self.entries.iter().filter(|(name, _)| *name == NAME);
+        let (known, kept) = (kept.clone().any(|(_, v)| v == value), kept.count());
+        if !known {
+            let (last, times) = &mut self.unusual_timeout;
+            if last == value {
+                *times += 1;
+            } else {
+                last.clear();
+                last.push_str(value);
+                *times = 1;
+            }
+            if kept > 0 && (*times < USUAL_AFTER || kept >= TIMEOUTS_MAX) {
+                literal(0x00, NAME, value, out);
+                return;
+            }
+        }
+        self.field(NAME, value, out);
     }
 
     fn field(&mut self, name: &'static str, value: &str, out: &mut Vec<u8>) {
@@ -380,6 +402,36 @@ mod tests {
         let mut again = Vec::new();
         assert!(!encoder.request(PUT, Some("2000000u"), &mut again));
         assert_eq!(again, [0x83, 0x86, 0xc4, 0xc3, 0xc2, 0xc1, 0xc0, 0xbf]);
+    }
+
+    #[test]
+    fn a_time_limit_that_has_become_usual_is_written_as_a_number_too() {
+        let mut encoder = Encoder::new("a:1");
+        let mut length = |timeout: &str| {
+            let mut block = Vec::new();
+            encoder.request(PUT, Some(timeout), &mut block);
+            block.len()
+        };
+        // The first limit is that of a question whether anybody is there, which never comes again.
+        length("500000u");
+        let in_full = length("2000000u");
+        for _ in 2..USUAL_AFTER {
+            assert_eq!(length("2000000u"), in_full);
+        }
+        length("2000000u");
+        assert_eq!((length("2000000u"), length("500000u")), (8, 8));
+        // What never comes again never fills the table, and neither do many that are usual for a while.
+        for rest in 0..100 {
+            assert!(length(&format!("{rest}u")) > 8);
+        }
+        for limit in 100..200 {
+            for _ in 0..2 * USUAL_AFTER {
+                length(&format!("{limit}m"));
+            }
+        }
+        assert_eq!(length("2000000u"), 8);
+        let kept = encoder.entries.iter().filter(|(name, _)| *name == "grpc-timeout");
+        assert_eq!(kept.count(), TIMEOUTS_MAX);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::super::units;
 use crate::client::{ClientOptions, Route};
@@ -15,15 +15,10 @@ pub(in super::super) struct RouteArg(pub(in super::super) Route);
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
+#[command(group(ArgGroup::new("store").required(true).args(["endpoints", "target"])))]
 pub(in super::super) struct TargetArgs {
     /// The nodes of a cluster of the reference store, as host:port, separated by commas.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "HOST:PORT,…",
-        conflicts_with = "target"
-    )]
-    #[arg(required_unless_present = "target")]
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,…")]
     endpoints: Vec<String>,
     /// What to measure, as a URL: raft://HOST:PORT,…, etcd://HOST:PORT,…, echo://HOST:PORT (a bare gRPC echo), null://
     /// (nothing, inside this process). Without nodes, as in etcd://, a fresh cluster of it is started on this machine and

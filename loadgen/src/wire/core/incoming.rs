@@ -161,13 +161,14 @@ impl<R> Core<R> {
     }
 
     fn acknowledge(&mut self, kind: u8, payload: &[u8]) -> Result<(), String> {
-        self.acknowledgements += 1;
-        if self.acknowledgements > ACKNOWLEDGEMENTS_MAX {
+        if self.acknowledgements.len() >= ACKNOWLEDGEMENTS_MAX {
             return Err(format!(
                 "the far side does not read, and wants more than {ACKNOWLEDGEMENTS_MAX} acknowledgements"
             ));
         }
         frame::write(kind, flag::ACK, 0, payload, &mut self.out);
+        let end = self.handed_before + self.out.len() as u64;
+        self.acknowledgements.push_back(end);
         Ok(())
     }
 

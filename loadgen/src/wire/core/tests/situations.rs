@@ -488,6 +488,23 @@ fn endless_header_blocks_and_endless_acknowledgements_are_cut_off() {
 }
 
 #[test]
+fn acknowledgements_that_were_taken_do_not_count_although_the_buffer_never_runs_dry() {
+    let mut core = established(&[]);
+    let ping = raw(kind::PING, 0, 0, &[0; 8]);
+    let mut seen = Seen::default();
+    for _ in 0..2 * ACKNOWLEDGEMENTS_MAX {
+        receive(&mut core, &ping);
+        // One byte always stays behind.
+        let most = core.outgoing().len() - 1;
+        seen.take(&mut core, most);
+    }
+    // The last was not taken whole, so one fewer may still come.
+    receive(&mut core, &ping.repeat(ACKNOWLEDGEMENTS_MAX - 1));
+    let broken = try_receive(&mut core, &ping).1.unwrap_err();
+    assert!(broken.contains("does not read"), "{broken}");
+}
+
+#[test]
 fn a_buffer_that_never_runs_dry_does_not_grow() {
     let mut core = established(&[]);
     receive(&mut core, &window_update(0, 1 << 30));
