@@ -159,7 +159,7 @@ fn unsure(p: &Percentiles, name: &str) -> String {
     match unknown {
         true => format!(
             " (worth {:.0} independent values: no interval known)",
-            confidence.effective_count.floor()
+            confidence.effective_count
         ),
         false => String::new(),
     }

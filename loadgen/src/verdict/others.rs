@@ -2,7 +2,7 @@
 //!
 //! Promises to object only where every server of the run was seen: else the others might be the servers.
 
-use reports::record::{LoadVerdict, ProcessRole, Resources};
+use reports::record::{LoadVerdict, ProcessRole, ProcessUse, Resources};
 
 /// Part of the machine's cores that processes may use that are neither the generator nor its servers.
 pub const OTHERS_SHARE_MAX: f64 = 0.25;
@@ -25,11 +25,8 @@ pub(crate) fn with_others(verdict: LoadVerdict, resources: &Resources) -> LoadVe
 fn others(resources: &Resources) -> Option<String> {
     let machine = &resources.machine;
     let cores = machine.cores?;
-    let servers = || {
-        let servers = resources.processes.iter();
-        servers.filter(|process| process.role == ProcessRole::Server)
-    };
-    let seen = servers().count() > 0 && servers().all(|server| server.cores_used.is_some());
+    let unseen = |process: &ProcessUse| process.role == ProcessRole::Server && process.cores_used.is_none();
+    let seen = !resources.processes.iter().any(unseen);
     if !seen || resources.span < SPAN_MIN {
         return None;
     }
@@ -52,7 +49,7 @@ fn others(resources: &Resources) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use reports::record::{MachineUse, ProcessUse};
+    use reports::record::MachineUse;
 
     use super::*;
 
