@@ -18,7 +18,7 @@ use super::identity::{base36, drawn_seed, unix_time_ms};
 use super::interrupt::stop_signal;
 use super::probing::block_on;
 use super::recording::{create_folder, manifest, record_error};
-use super::run_command::{Measured, conclude, config_of, thresholds};
+use super::run_command::{Measured, conclude, config_of, refuse_thresholds, thresholds};
 use crate::agents::{AgentResult, ClockOffset, CoordinateError, Coordinated, Merged, SharedPlan, coordinate};
 use crate::clock::{RunClock, human, nanos};
 use crate::run::{LoadConfig, LoadOutcome, told};
@@ -79,6 +79,7 @@ pub(super) fn run(args: &CoordinateArgs) -> Result<u8, CommandError> {
         },
     };
     let config = config_of(&run, &plan.name, plan.seed)?;
+    refuse_thresholds(&args.output, &config)?;
     block_on(measure(args, &run, &plan, config, now_ms))
 }
 

@@ -22,7 +22,7 @@ use crate::recorder::headline;
 use crate::run::{self, LoadConfig, LoadError, LoadOutcome};
 use crate::sampling::{Evidence, Sampler, Waited, bottleneck};
 use crate::screen::Wishes;
-use crate::threshold::{self, gate};
+use crate::threshold::{self, Foresight, gate};
 use crate::verdict::with_others;
 use crate::workload::Workload;
 
@@ -47,7 +47,28 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CommandError> {
 /// What the arguments ask for, in a run that begins now.
 pub(super) fn config(args: &RunArgs, now_ms: u64) -> Result<LoadConfig, CommandError> {
     let seed = args.load.seed.unwrap_or_else(|| drawn_seed(now_ms));
-    config_of(args, &base36(now_ms), seed)
+    let config = config_of(args, &base36(now_ms), seed)?;
+    refuse_thresholds(&args.output, &config)?;
+    Ok(config)
+}
+
+/// Refuses thresholds that a run like this could never be held against, or never be ended by.
+pub(super) fn refuse_thresholds(output: &OutputArgs, config: &LoadConfig) -> Result<(), CommandError> {
+    let phases = config
+        .arrivals
+        .phases(config.warmup + config.duration)
+        .into_iter();
+    let measured = phases.filter(|(_, _, end)| *end > nanos(config.warmup));
+    let foresight = Foresight {
+        open_loop: config.arrivals.is_open(),
+        phases: measured.map(|(name, _, _)| name).collect(),
+        interval: config.interval,
+    };
+    let objection = output
+        .threshold
+        .iter()
+        .find_map(|threshold| foresight.objection(threshold));
+    objection.map_or(Ok(()), |objection| Err(CommandError::usage(objection)))
 }
 
 /// The same for a run that calls itself `name`, which makes its keys and values its own.
@@ -240,7 +261,7 @@ pub(super) fn thresholds(
     let log =
         IntervalLog::open(&folder.file(reports::record::LATENCY_FILE)).map_err(CommandError::environment)?;
     let from = outcome.begins + nanos(warmup);
-    let evidence = threshold::evidence(&outcome.load, &log, from);
+    let evidence = threshold::evidence_for(thresholds, &outcome.load, &log, from);
     Ok(thresholds
         .iter()
         .map(|threshold| gate(threshold, &evidence))

@@ -1,7 +1,6 @@
 //! Looks at a run while it goes on: thresholds that may end it, and a page for Prometheus.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
@@ -9,11 +8,11 @@ use tokio::task::JoinHandle;
 
 use super::CommandError;
 use super::args::RunArgs;
-use crate::export::hlog::{Entry, IntervalLog};
+use crate::clock::nanos;
 use crate::export::prometheus::{Labels, listen_address, render_progress, serve};
 use crate::run::{LoadConfig, Progress, told};
 use crate::scribe::{IntervalHistograms, IntervalSink};
-use crate::threshold::{self, Threshold, aborting};
+use crate::threshold::{SoFar, Stretch, Threshold, aborting};
 
 /// Whoever looks.
 pub(super) struct Watching {
@@ -24,9 +23,8 @@ pub(super) struct Watching {
 }
 
 struct Shared {
-    /// The slices so far, for thresholds that may end the run.
-    log: Mutex<IntervalLog>,
-    intervals: Mutex<Vec<reports::record::Interval>>,
+    /// What has been measured so far, for thresholds that may end the run.
+    so_far: Mutex<SoFar>,
     reason: Mutex<Option<String>>,
     stop: Notify,
 }
@@ -35,18 +33,23 @@ impl Watching {
     /// Begins to look. The page is served from now on.
     pub(super) async fn start(args: &RunArgs, config: &LoadConfig) -> Result<Watching, CommandError> {
         let thresholds = args.output.threshold.iter();
+        let aborting: Vec<Threshold> = thresholds.filter(|one| one.abort.is_some()).cloned().collect();
         let page = match &args.output.prometheus {
             None => None,
             Some(place) => Some(serve_page(place, &args.output.name).await?),
         };
         Ok(Watching {
             shared: Arc::new(Shared {
-                log: Mutex::new(IntervalLog::empty(SystemTime::UNIX_EPOCH)),
-                intervals: Mutex::default(),
+                so_far: Mutex::new(SoFar::new(
+                    &aborting,
+                    config.arrivals.is_open(),
+                    config.arrivals.phases(config.warmup + config.duration),
+                    nanos(config.warmup),
+                )),
                 reason: Mutex::default(),
                 stop: Notify::new(),
             }),
-            aborting: thresholds.filter(|one| one.abort.is_some()).cloned().collect(),
+            aborting,
             warmup: config.warmup,
             page,
         })
@@ -66,22 +69,16 @@ impl Watching {
         if let Some((page, labels, _)) = &self.page {
             *lock(page) = render_progress(progress, labels);
         }
-        if self.aborting.is_empty() || progress.closed.is_empty() {
+        if self.aborting.is_empty() {
             return;
         }
-        let mut intervals = lock(&self.shared.intervals);
-        intervals.extend(progress.closed.iter().cloned());
-        let load = reports::record::Load {
-            planned: progress.planned,
-            counts: progress.counts,
-            intervals: intervals.clone(),
-            ..reports::record::Load::default()
+        let mut so_far = lock(&self.shared.so_far);
+        so_far.intervals(&progress.closed);
+        let Some(evidence) = so_far.news() else {
+            return;
         };
-        drop(intervals);
-        let from = load.intervals.first().map_or(0, |first| first.start);
-        let evidence = threshold::evidence(&load, &lock(&self.shared.log), from);
         let elapsed = progress.elapsed.saturating_sub(self.warmup);
-        if let Some(broken) = aborting(&self.aborting, &evidence, elapsed) {
+        if let Some(broken) = aborting(&self.aborting, evidence, elapsed) {
             let mut reason = lock(&self.shared.reason);
             if reason.is_none() {
                 *reason = Some(format!(
@@ -120,13 +117,11 @@ impl Drop for Watching {
 
 impl Shared {
     fn keep(&self, interval: &IntervalHistograms) {
-        let whole = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
-        let (start, length) = (whole(interval.start), whole(interval.length));
-        let mut log = lock(&self.log);
-        for (tag, histogram) in &interval.tagged {
-            log.entries
-                .push(Entry::new(Some(&tag.to_string()), start, length, histogram));
-        }
+        let slice = Stretch {
+            start: interval.start,
+            end: interval.start.saturating_add(interval.length),
+        };
+        lock(&self.so_far).histograms(slice, &interval.tagged);
     }
 }
 

@@ -118,16 +118,7 @@ fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Optio
             .map(|(_, stretch)| Some(*stretch))
             .collect();
         if stretches.is_empty() {
-            let mut names: Vec<&str> = phases.iter().map(|(name, _)| name.as_str()).collect();
-            names.dedup();
-            return Err(format!(
-                "the run has no phase `{phase}`; it has {}",
-                if names.is_empty() {
-                    "none".into()
-                } else {
-                    names.join(", ")
-                }
-            ));
+            return Err(named(phase, phases.iter().map(|(name, _)| name.as_str())));
         }
     }
     let Some(over) = threshold.over else {
@@ -168,6 +159,15 @@ fn stretches(threshold: &Threshold, evidence: &dyn Evidence) -> Result<Vec<Optio
         )),
         false => Ok(windows),
     }
+}
+
+/// That there is no phase of this name, and which there are.
+pub(super) fn named<'a>(phase: &str, phases: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = phases.collect();
+    names.dedup();
+    let names = names.join(", ");
+    let names = if names.is_empty() { "none" } else { &names };
+    format!("the run has no phase `{phase}`; it has {names}")
 }
 
 /// How one stretch stands.

@@ -41,7 +41,7 @@ impl Series {
         }
     }
 
-    fn asked_for(query: &Query<'_>) -> Series {
+    pub(super) fn asked_for(query: &Query<'_>) -> Series {
         Series {
             metric: query.metric,
             operation: query.operation,
@@ -97,9 +97,17 @@ impl Slice {
         }
     }
 
+    /// Adds latencies, and how many more there are that count as infinite.
+    pub(super) fn add(&mut self, series: Series, values: &Histogram<u64>, infinite: u64) {
+        let (into, beyond) = self.latencies.entry(series).or_insert_with(|| (growing(), 0));
+        into.add(values)
+            .expect("a histogram that grows takes every value of another");
+        *beyond += infinite;
+    }
+
     /// Whether it belongs to a stretch. The clocks of several generators are not quite the same, so that it may begin a moment
     /// before the stretch does.
-    fn begins_in(&self, within: Stretch) -> bool {
+    pub(super) fn begins_in(&self, within: Stretch) -> bool {
         let slack = (self.stretch.length() / 10).min(SLACK_MAX);
         (within.start..within.end).contains(&self.stretch.start.saturating_add(slack))
     }
@@ -187,8 +195,9 @@ impl Measurements {
             .slices
             .iter()
             .filter(|slice| query.within.is_none_or(|within| slice.begins_in(within)));
-        let timely: Vec<&Slice> = slices.filter(|slice| slice.stretch.end <= end).collect();
-        if timely.iter().any(|slice| slice.tallies.contains_key(series)) {
+        let told = slices.filter(|slice| slice.tallies.contains_key(series));
+        let timely: Vec<&Slice> = told.filter(|slice| slice.stretch.end <= end).collect();
+        if !timely.is_empty() {
             return sums(&timely, Nanos::MAX);
         }
         // When it was achieved is not known, only that it was by the end of the last slice.
@@ -197,6 +206,24 @@ impl Measurements {
         match query.within {
             Some(_) => (count, time),
             None => (count, time.max(ends.saturating_sub(measured.start))),
+        }
+    }
+
+    /// Adds a slice to another one.
+    pub(super) fn join(&mut self, into: usize, slice: &Slice) {
+        let own = &self.slices[into];
+        let both = own.tallies.keys().chain(slice.tallies.keys());
+        let tallies = both.map(|series| {
+            let (count, of) = self.tally_in(own, series).unwrap_or_default();
+            let (more, more_of) = self.tally_in(slice, series).unwrap_or_default();
+            (series.clone(), (count + more, of + more_of))
+        });
+        let tallies = tallies.collect();
+        let own = &mut self.slices[into];
+        own.tallies = tallies;
+        own.stretch.end = slice.stretch.end;
+        for (series, (values, infinite)) in &slice.latencies {
+            own.add(series.clone(), values, *infinite);
         }
     }
 

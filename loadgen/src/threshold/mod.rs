@@ -32,6 +32,8 @@ mod error;
 mod evaluate;
 mod evidence;
 mod expression;
+mod foresight;
+mod live;
 mod measurements;
 mod parse;
 mod quantity;
@@ -46,7 +48,9 @@ pub use evidence::{Evidence, Missing, Outages, Query, Sample, Stretch, Tally};
 pub use expression::{
     Abort, Aggregation, Comparison, Limit, Metric, MetricKind, Percentile, Selector, Tag, Threshold, Unit,
 };
+pub use foresight::Foresight;
+pub(crate) use live::SoFar;
 pub use measurements::{Measurements, Series, Slice};
 pub use quantity::quantity;
-pub use recorded::evidence;
 pub(crate) use recorded::{count_all, schedule};
+pub use recorded::{evidence, evidence_for};

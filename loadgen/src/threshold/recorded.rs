@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
-use reports::record::{Interval, Load, LoopKind, Measure, Nanos, Operation, OperationLoad, OutcomeKind};
+use reports::record::{
+    Counts, Interval, Load, LoopKind, Measure, Nanos, Operation, OperationLoad, OutcomeKind,
+};
 
-use super::evidence::Stretch;
-use super::expression::{Metric, Tag as By};
+use super::evidence::{Query, Stretch};
+use super::expression::{Metric, Tag as By, Threshold};
 use super::measurements::{Measurements, Series, Slice};
 use crate::export::hlog::IntervalLog;
 use crate::percentiles::growing;
@@ -21,6 +23,31 @@ use crate::scribe::Tag;
 /// What a run's `load.json` and `latency.hlog` say of the time from `measured_from` on. Times of the log are those of the
 /// run's clock.
 pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measurements {
+    gather(load, log, measured_from, &|_| true)
+}
+
+/// The same as far as these thresholds ask for it: all histograms of a long run take much memory unpacked.
+pub fn evidence_for(
+    thresholds: &[Threshold],
+    load: &Load,
+    log: &IntervalLog,
+    measured_from: Nanos,
+) -> Measurements {
+    let selectors = thresholds.iter().map(|threshold| &threshold.selector);
+    let mut wanted: BTreeSet<Series> = selectors
+        .map(|selector| Series::asked_for(&Query::of(selector, None)))
+        .collect();
+    // What is scheduled is made from these.
+    wanted.insert(Series::total(Metric::Response));
+    gather(load, log, measured_from, &|series| wanted.contains(series))
+}
+
+fn gather(
+    load: &Load,
+    log: &IntervalLog,
+    measured_from: Nanos,
+    wanted: &dyn Fn(&Series) -> bool,
+) -> Measurements {
     let end = load.phases.last().map(|phase| phase.end);
     let end = end
         .or(load.intervals.last().map(|slice| slice.end))
@@ -39,10 +66,10 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
             continue;
         };
         let histogram = entry.histogram();
-        enter(&mut evidence.whole, tag, &histogram);
+        enter(&mut evidence.whole, tag, &histogram, wanted);
         let start = u64::try_from(entry.start).unwrap_or(0);
         if let Some(index) = nearest(&evidence.slices, start) {
-            enter(&mut evidence.slices[index], tag, &histogram);
+            enter(&mut evidence.slices[index], tag, &histogram, wanted);
             if tag.measure == headline(open_loop) {
                 *ends[index].entry((tag.operation, tag.outcome)).or_default() += histogram.len();
             }
@@ -86,7 +113,7 @@ pub fn evidence(load: &Load, log: &IntervalLog, measured_from: Nanos) -> Measure
 
 /// The slice whose beginning is nearest to `start`: a log has milliseconds, and slices begin at any nanosecond, so that a
 /// beginning read from a log may lie in the slice before. Slices are in their order.
-pub(super) fn nearest(slices: &[Slice], start: Nanos) -> Option<usize> {
+fn nearest(slices: &[Slice], start: Nanos) -> Option<usize> {
     let after = slices.partition_point(|slice| slice.stretch.start <= start);
     let away = |index: usize| slices.get(index).map(|slice| slice.stretch.start.abs_diff(start));
     let before = after.checked_sub(1);
@@ -103,7 +130,12 @@ fn slice_of(interval: &Interval) -> Slice {
         start: interval.start,
         end: interval.end,
     });
-    let counts = interval.counts;
+    count(&mut slice, interval.counts);
+    slice
+}
+
+/// How operations ended in a slice.
+pub(super) fn count(slice: &mut Slice, counts: Counts) {
     let ended = counts.total();
     for (metric, count) in [
         (Metric::Errors, ended - counts.ok),
@@ -112,11 +144,10 @@ fn slice_of(interval: &Interval) -> Slice {
     ] {
         slice.tallies.insert(Series::total(metric), (count, ended));
     }
-    slice
 }
 
-/// Adds a histogram to every series that it belongs to.
-fn enter(slice: &mut Slice, tag: Tag, values: &Histogram<u64>) {
+/// Adds a histogram to every wanted series that it belongs to.
+pub(super) fn enter(slice: &mut Slice, tag: Tag, values: &Histogram<u64>, wanted: &dyn Fn(&Series) -> bool) {
     let Tag {
         operation,
         outcome,
@@ -128,36 +159,38 @@ fn enter(slice: &mut Slice, tag: Tag, values: &Histogram<u64>) {
         Measure::Attempt => Metric::Attempt,
         Measure::Lag => Metric::Lag,
     };
-    let latencies = &mut slice.latencies;
-    let mut add = |series: Series| {
-        let (into, _) = latencies.entry(series).or_insert_with(|| (growing(), 0));
-        into.add(values)
-            .expect("a histogram that grows takes every value of another");
-    };
-    // Lag is told of everything that was sent; the others, where no outcome is asked for, of what was answered well.
-    if outcome.is_good() || measure == Measure::Lag {
-        add(Series::total(metric));
-        add(Series::of(metric, operation));
-    }
-    if measure != Measure::Lag {
-        for operation in [None, Some(operation)] {
-            let outcome = Some(outcome);
-            add(Series {
-                operation,
-                outcome,
-                ..Series::total(metric)
-            });
+    let nothing = growing();
+    for operation in [None, Some(operation)] {
+        let of = |metric| Series {
+            operation,
+            ..Series::total(metric)
+        };
+        let mut add = |series: Series, values: &Histogram<u64>, infinite| {
+            if wanted(&series) {
+                slice.add(series, values, infinite);
+            }
+        };
+        // Lag is told of everything that was sent; the others, where no outcome is asked for, of what was answered well.
+        if outcome.is_good() || measure == Measure::Lag {
+            add(of(metric), values, 0);
         }
-    }
-    if measure == Measure::Response {
-        // Every operation that was planned has one, however it ended.
-        let of_it = slice.latencies.entry(Series::of(Metric::Scheduled, operation));
-        let (into, infinite) = of_it.or_insert_with(|| (growing(), 0));
-        match outcome.is_good() {
-            true => into
-                .add(values)
-                .expect("a histogram that grows takes every value of another"),
-            false => *infinite += values.len(),
+        if measure != Measure::Lag {
+            let outcome = Some(outcome);
+            add(
+                Series {
+                    outcome,
+                    ..of(metric)
+                },
+                values,
+                0,
+            );
+        }
+        // Every operation that was planned has a response time, however it ended.
+        if measure == Measure::Response {
+            match outcome.is_good() {
+                true => add(of(Metric::Scheduled), values, 0),
+                false => add(of(Metric::Scheduled), &nothing, values.len()),
+            }
         }
     }
 }
@@ -319,4 +352,4 @@ fn outages(evidence: &mut Measurements, load: &Load) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
