@@ -94,6 +94,16 @@ mod tests {
     }
 
     #[test]
+    fn a_target_without_a_process_of_its_own_hides_nobody() {
+        let mut alone = resources(1.0, None);
+        alone.processes.truncate(1);
+        assert!(matches!(
+            with_others(LoadVerdict::Valid, &alone),
+            LoadVerdict::Noisy(reason) if reason.contains("used 1.80")
+        ));
+    }
+
+    #[test]
     fn what_is_worse_stays() {
         let busy = resources(1.0, Some(0.2));
         let bound = LoadVerdict::GeneratorBound("late".into());
