@@ -94,6 +94,22 @@ async fn wrong_usage_says_what_is_wrong_and_exits_with_2() {
     let unread = output(&with(&["--arrival", "replay:/nowhere/plan"])).await;
     let said = String::from_utf8_lossy(&unread.stderr);
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    for (threshold, words) in [
+        (
+            "unavailable:longest<3s abort",
+            "known only when the run is over, so that it cannot `abort`",
+        ),
+        (
+            "response{phase=stage-2}:p99<1s",
+            "no phase `stage-2`; it has steady",
+        ),
+        (
+            "response:p99<1s over 100ms",
+            "shorter than the slices that are recorded, which take 1s",
+        ),
+    ] {
+        fails(&with(&["--rate", "5", "--threshold", threshold]), 2, &[words]).await;
+    }
     fails(
         &["run", "--endpoints", "nowhere", "--rate", "5"],
         2,
@@ -216,6 +232,36 @@ async fn a_run_leaves_a_complete_record() {
             .contains("Tag=put.ok.response")
     );
     assert!(out.join(REPORT_FILE).is_file());
+}
+
+#[tokio::test]
+async fn thresholds_decide_the_exit_code_and_may_end_the_run() {
+    let stub = Stub::start(1).await;
+    let parent = TempDir::new().unwrap();
+    let endpoints = stub.endpoints();
+    let run = |name: &str, duration: &'static str, threshold: &'static str| {
+        let out = parent.path().join(name);
+        let mut command = loadgen(&["run", "--rate", "400", "--interval", "50ms", "--mix", "put=1"]);
+        command.args(["--endpoints", &endpoints[0], "--duration", duration]);
+        command.args(["--no-report", "--no-history", "--quiet", "--threshold", threshold]);
+        command.arg("--out").arg(&out);
+        async move {
+            let output = timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+            let load = RunFolder::open(&out).unwrap().read_load().unwrap().unwrap();
+            (output.status.code(), load.thresholds[0].reason.clone())
+        }
+    };
+    for (name, duration, threshold, code) in [
+        ("ended", "1h", "service{op=put}:max<1us abort", 97),
+        ("late", "1h", "scheduled{phase=steady}:p50<1us abort", 97),
+        ("clean", "300ms", "errors{op=put,outcome=transport}:rate<=0%", 0),
+        ("absent", "300ms", "response{op=cas}:p50<1s allow-empty", 0),
+        ("broken", "300ms", "response:max<1us", 99),
+        ("short", "300ms", "response:count>=1 over 100ms", 0),
+    ] {
+        let (exit, reason) = run(name, duration, threshold).await;
+        assert_eq!(exit, Some(code), "{threshold}: {reason}");
+    }
 }
 
 #[tokio::test]

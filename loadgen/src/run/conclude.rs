@@ -32,6 +32,7 @@ impl Driver {
         let ended = self.clock.now();
         let before = self.before.take();
         let cpu_before = before.as_ref().and_then(|before| before.cpu);
+        let counted_from = before.as_ref().map_or(ended, |before| before.at);
         let since_before = |after: Option<Nanos>| {
             cpu_before
                 .zip(after)
@@ -46,7 +47,7 @@ impl Driver {
         last.closed.extend_from_slice(&totals.intervals[reported..]);
         last.interval = totals.intervals.last().cloned();
         progress(&last);
-        let verdict = self.verdict(&totals, cpu_of_plan, load_end);
+        let verdict = self.verdict(&totals, (cpu_of_plan, counted_from), load_end);
         let phases = self.phases(load_end);
         let open_loop = self.config.arrivals.is_open();
         let lateness = open_loop.then(|| totals.lag.pacer.clone());
@@ -58,7 +59,7 @@ impl Driver {
             return Err(LoadError::OutputBehind);
         }
         let endpoints = self.client.endpoint_loads();
-        // Without the warm-up; a run that was stopped in it has asked nothing.
+        // Without the warm-up; where nothing was sent after it, nothing was asked.
         let endpoints = match before {
             Some(before) => difference(endpoints, &before.endpoints),
             None => difference(endpoints.clone(), &endpoints),
@@ -108,8 +109,13 @@ impl Driver {
 }
 
 impl Driver {
-    /// `cpu` is what was used from the end of the warm-up to that of the plan.
-    fn verdict(&self, totals: &Totals, cpu: Option<Nanos>, load_end: Nanos) -> LoadVerdict {
+    /// `cpu` is what was used from then to the end of the plan.
+    fn verdict(
+        &self,
+        totals: &Totals,
+        (cpu, counted_from): (Option<Nanos>, Nanos),
+        load_end: Nanos,
+    ) -> LoadVerdict {
         let from = self.measured_from();
         let (length, began) = totals.longest_silence;
         let silence = Silence {
@@ -136,7 +142,7 @@ impl Driver {
             response_p50: totals.all.p50,
             cpu: cpu
                 .zip(self.config.client_cores)
-                .map(|(used, cores)| (used, load_end.saturating_sub(from), cores)),
+                .map(|(used, cores)| (used, load_end.saturating_sub(counted_from), cores)),
             silence: silence_counts.then_some(silence),
             waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
             steadiness: self.steadiness(totals),

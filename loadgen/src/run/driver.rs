@@ -74,7 +74,7 @@ pub(super) struct Driver {
     /// Arrivals below this position found the limit of operations in flight reached.
     pub(super) crowded_below: u64,
     pub(super) queued: u64,
-    /// What had been used and asked when the warm-up ended; nothing before.
+    /// What had been used and asked when the first operation after the warm-up began; nothing before.
     pub(super) before: Option<Before>,
     /// CPU time of this process when the plan ended.
     pub(super) cpu_at_plan_end: Option<Nanos>,
@@ -90,6 +90,7 @@ pub(super) struct Driver {
 
 /// What does not belong to the measured time.
 pub(super) struct Before {
+    pub(super) at: Nanos,
     pub(super) cpu: Option<Nanos>,
     pub(super) endpoints: Vec<EndpointLoad>,
 }
@@ -185,7 +186,6 @@ impl Driver {
         let trouble = loop {
             self.notice();
             self.collect();
-            self.notice_warmup_end();
             let more = self.start_due();
             if self.is_over() {
                 break None;
@@ -241,7 +241,6 @@ impl Driver {
     /// The next instant at which something ends by itself: the plan, the drain, or an operation's time.
     fn next_boundary(&mut self) -> Instant {
         let end = match self.phase {
-            Phase::Running if self.before.is_none() => self.clock.instant_of(self.measured_from()),
             Phase::Running => self.clock.instant_of(self.plan_end()),
             Phase::Draining { until } => until,
         };
@@ -270,16 +269,6 @@ impl Driver {
         self.noticed_until = until;
         if now >= self.plan_end() {
             self.drain();
-        }
-    }
-
-    /// From here on everything counts.
-    fn notice_warmup_end(&mut self) {
-        if self.before.is_none() && self.clock.now() >= self.measured_from() {
-            self.before = Some(Before {
-                cpu: process_cpu(),
-                endpoints: self.client.endpoint_loads(),
-            });
         }
     }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use reports::record::{Function, Nanos, Operation, OutcomeKind, Value};
 use tokio::task::JoinError;
 
-use super::driver::Driver;
+use super::driver::{Before, Driver};
 use super::flights::{Flight, Part, ReadPart};
 use super::source::{Due, Source};
 use crate::client::{Arrived, Call};
 use crate::clock::nanos;
+use crate::cpu::process_cpu;
 use crate::history::Wording;
 use crate::outcome::{Answer, Failure, OperationResult, Outcome};
 use crate::recorder::{Class, Ended};
@@ -92,6 +93,13 @@ impl Driver {
         };
         let call = self.call(kind, part, number, key);
         let process = self.processes.take();
+        if measured && self.before.is_none() {
+            self.before = Some(Before {
+                at: self.clock.now(),
+                cpu: process_cpu(),
+                endpoints: self.client.endpoint_loads(),
+            });
+        }
         let began = Instant::now();
         let now = self.clock.nanos_of(began);
         if measured && self.config.arrivals.is_open() {
