@@ -11,7 +11,10 @@ use std::process::{Command, Output, Stdio};
 use common::records::{self, HOSTILE};
 use loadgen::export::hgrm;
 use loadgen::export::hlog::IntervalLog;
-use reports::record::{LATENCY_FILE, LOAD_FILE, MANIFEST_FILE, RunFolder};
+use reports::record::{
+    Bottleneck, BottleneckKind, LATENCY_FILE, LOAD_FILE, Load, MANIFEST_FILE, ProcessRole, ProcessUse,
+    Resources, RunFolder, ThresholdResult, ThresholdUnit, ThresholdVerdict,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -67,6 +70,63 @@ fn show_tells_the_story_of_a_run() {
         2,
         &["absent is not a run", "loadgen show --help"],
     );
+}
+
+/// What was watched beside a run.
+fn resources() -> Resources {
+    let process = |role, cost| ProcessUse {
+        role,
+        cpu_us_per_ok: Some(cost),
+        ..ProcessUse::default()
+    };
+    Resources {
+        processes: vec![
+            process(ProcessRole::Client, 12.5),
+            process(ProcessRole::Server, 30.0),
+        ],
+        bottleneck: Some(Bottleneck {
+            kind: BottleneckKind::Cpu,
+            sentence: "the cores of n1".into(),
+        }),
+        ..Resources::default()
+    }
+}
+
+#[test]
+fn show_says_what_run_said_at_its_end() {
+    let (here, folder) = with_run();
+    let load = Load {
+        thresholds: vec![ThresholdResult {
+            expression: "response:p99<20ms".into(),
+            verdict: ThresholdVerdict::Fail,
+            measured: Some(30e6),
+            interval: None,
+            limit: 20e6,
+            unit: ThresholdUnit::Nanoseconds,
+            reason: "p99 of response was 30 ms".into(),
+        }],
+        ..records::load()
+    };
+    folder.write_load(&load).unwrap();
+    folder.write_resources(&resources()).unwrap();
+    let text = prints(here.path(), &["show", "one"]);
+    for words in [
+        "threshold response:p99<20ms: FAIL: p99 of response was 30 ms",
+        "started late by p50",
+        "generator: 12 % of a core; 5 redirects, 2 retries",
+        "CPU time per ok operation: generator 12.5 µs, servers together 30.0 µs",
+        "bottleneck: the cores of n1",
+        "requests: n\"1 211 (200 ok, 5 redirected to it, 2 retries)",
+        "the generator's own pauses",
+    ] {
+        assert!(text.contains(words), "{words:?}: {text}");
+    }
+    let json: Value = serde_json::from_str(&prints(here.path(), &["show", "one", "--json"])).unwrap();
+    assert_eq!(json["thresholds"][0]["verdict"], "fail");
+    assert_eq!(json["cpu_us_per_ok"]["servers"], 30.0);
+    let export = prints(here.path(), &["export", "one", "-f", "json"]);
+    let export: Value = serde_json::from_str(&export).unwrap();
+    assert_eq!(export["resources"]["processes"][0]["cpu_us_per_ok"], 12.5);
 }
 
 #[test]

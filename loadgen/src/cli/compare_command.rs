@@ -110,7 +110,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
     };
     let (base, new) = (read(&base)?, read(&new)?);
     refuse_repetitions(base.iter().chain(&new))?;
-    let differences = all_differences(&base, &new);
+    let mut differences = all_differences(&base, &new);
+    if live {
+        differences.retain(|(_, difference)| !made_here(difference));
+    }
     // Two targets are meant to differ; what differs is said all the same.
     let force = args.force || live;
     let blocked = differences.iter().any(|(_, difference)| difference.blocks) && !force;
@@ -128,7 +131,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
         let document = json!({
             "base": base,
             "new": new,
-            "forced": force,
+            "forced": args.force,
             "noise": args.noise.0,
             "differences": differences.iter().map(|(run, difference)| json!({"run": run, "difference": difference})).collect::<Vec<_>>(),
             "comparison": comparison,
@@ -139,7 +142,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
     if blocked {
         return Err(CommandError::usage(refusal(&differences)));
     }
-    summary::print(&text(&comparison, &differences))?;
+    summary::print(&text(&comparison, &differences, args.force))?;
     Ok(exit_code(comparison.verdict))
 }
 
@@ -224,6 +227,14 @@ fn all_differences(base: &[Recorded], new: &[Recorded]) -> Vec<(String, Differen
     all
 }
 
+/// What differs in any case between trials made by this command: names, seeds and addresses are its own choice.
+const MADE_HERE: [&str; 6] = ["seed", "key_prefix", "tag", "endpoints", "name", "out"];
+
+fn made_here(difference: &Difference) -> bool {
+    let last = difference.what.rsplit('.').next();
+    last.is_some_and(|last| MADE_HERE.contains(&last))
+}
+
 fn trials(runs: &[Recorded]) -> Result<Vec<Trial>, CommandError> {
     let trial = |run: &Recorded| {
         let trial = Trial::of(&run.label, &run.run).map_err(CommandError::usage)?;
@@ -248,7 +259,7 @@ fn refusal(differences: &[(String, Difference)]) -> String {
     )
 }
 
-fn text(comparison: &Comparison, differences: &[(String, Difference)]) -> String {
+fn text(comparison: &Comparison, differences: &[(String, Difference)], force: bool) -> String {
     let mut lines = vec![headline(comparison)];
     if !comparison.metrics.is_empty() {
         lines.push(format!(
@@ -258,7 +269,7 @@ fn text(comparison: &Comparison, differences: &[(String, Difference)]) -> String
     }
     lines.extend(comparison.metrics.iter().map(row));
     for (run, difference) in differences {
-        let kind = if difference.blocks {
+        let kind = if difference.blocks && force {
             "FORCED, not the same"
         } else {
             "not the same"
@@ -296,7 +307,10 @@ fn row(metric: &MetricComparison) -> String {
         Metric::Latency(..) | Metric::ClientCpu | Metric::ServerCpu => ThresholdUnit::Nanoseconds,
     };
     let interval = metric.interval.map_or_else(
-        || "n/a (too few runs)".into(),
+        || match metric.change {
+            crate::compare::Change::Undecided => "n/a (too few runs)".into(),
+            _ => "n/a".into(),
+        },
         |interval| format!("{} to {}", change(interval.low), change(interval.high)),
     );
     let word = match metric.change {
@@ -317,6 +331,9 @@ fn row(metric: &MetricComparison) -> String {
 
 /// A ratio as a change in percent, or, where that says little, as it is.
 fn change(ratio: f64) -> String {
+    if ratio.is_infinite() {
+        return "∞".into();
+    }
     if !(0.5..2.0).contains(&ratio) {
         return format!("{ratio:.2} x");
     }
@@ -348,6 +365,29 @@ mod tests {
         assert_eq!(change(1.0), "+0.0 %");
         assert_eq!(change(3.456), "3.46 x");
         assert_eq!(change(0.25), "0.25 x");
+        assert_eq!(change(f64::INFINITY), "∞");
+    }
+
+    #[test]
+    fn only_what_was_forced_is_called_so_and_what_live_trials_choose_themselves_is_not_told() {
+        let difference = |what: &str, blocks| Difference {
+            what: what.into(),
+            base: "a".into(),
+            new: "b".into(),
+            blocks,
+        };
+        let comparison = compare(&[], &[], NOISE);
+        let differences = [("new".to_owned(), difference("target", true))];
+        assert!(text(&comparison, &differences, true).contains("FORCED, not the same: target"));
+        let said = text(&comparison, &differences, false);
+        assert!(
+            said.contains("  not the same: target") && !said.contains("FORCED"),
+            "{said}"
+        );
+        for what in ["seed", "key_prefix", "load.workload.tag", "endpoints"] {
+            assert!(made_here(&difference(what, false)), "{what}");
+        }
+        assert!(!made_here(&difference("value_size", true)));
     }
 
     #[test]

@@ -131,10 +131,12 @@ fn json_document(folder: &RunFolder) -> Result<String, CommandError> {
     for text in &run.notes {
         note(text);
     }
+    let resources = folder.read_resources().map_err(recorded::record_error)?;
     let document = json!({
         "folder": folder.path(),
         "manifest": run.manifest,
         "load": run.load,
+        "resources": resources,
         "timeline": run.timeline,
         "verdict": run.verdict,
         "notes": run.notes,

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use clap::Parser;
 use reports::record::{DEFAULT_RUNS_ROOT, Run, default_run_path};
@@ -12,7 +13,7 @@ use reports::record::{DEFAULT_RUNS_ROOT, Run, default_run_path};
 use super::CommandError;
 use super::args::{Cli, Command, RunArgs};
 use super::identity::{drawn_seed, unix_time_ms};
-use super::interrupt::stop_signal;
+use super::interrupt::Interrupts;
 use super::probing::block_on;
 use super::recording::record_error;
 use super::run_command::{config, measure};
@@ -36,6 +37,9 @@ pub(super) fn trials(targets: &[String], trials: usize, options: &[String]) -> R
     let mut base = LiveSide::new("base", base, options, &root, seed)?;
     let mut new = LiveSide::new("new", new, options, &root, seed)?;
     block_on(async {
+        let interrupts = Rc::new(Interrupts::listen()?);
+        base.interrupts = Some(Rc::clone(&interrupts));
+        new.interrupts = Some(interrupts);
         let watch = |side, number| {
             let name = match side {
                 SideName::Base => "base",
@@ -56,6 +60,8 @@ struct LiveSide {
     root: PathBuf,
     folders: Vec<PathBuf>,
     seed: u64,
+    /// The same for all trials of both sides, once they begin.
+    interrupts: Option<Rc<Interrupts>>,
 }
 
 impl LiveSide {
@@ -92,6 +98,7 @@ impl LiveSide {
             args: *args,
             root: root.to_owned(),
             folders: Vec::new(),
+            interrupts: None,
         })
     }
 }
@@ -100,21 +107,32 @@ impl Side for LiveSide {
     type Error = CommandError;
 
     async fn trial(&mut self, number: usize) -> Result<Trial, CommandError> {
+        let interrupts = match &self.interrupts {
+            Some(interrupts) => Rc::clone(interrupts),
+            None => Rc::new(Interrupts::listen()?),
+        };
+        if interrupts.happened() {
+            return Err(interrupted());
+        }
         let folder = self.root.join(format!("{:02}-{}", number + 1, self.name));
         self.args.output.out = Some(folder.clone());
         self.args.output.name = format!("{}-{}", self.name, number + 1);
         self.args.load.seed = Some(self.seed.wrapping_add(number as u64));
         let now_ms = unix_time_ms();
         let config = config(&self.args, now_ms)?;
-        let measured = measure(&self.args, config, now_ms, stop_signal()?).await?;
+        let measured = measure(&self.args, config, now_ms, interrupts.stop()).await?;
         if measured.outcome.stopped {
-            return Err(CommandError {
-                code: super::INTERRUPTED,
-                text: "interrupted before there was a comparison; the trials so far are recorded".into(),
-            });
+            return Err(interrupted());
         }
         let run = Run::read(&measured.folder).map_err(record_error)?;
         self.folders.push(folder);
         Trial::of(&self.args.output.name, &run).map_err(CommandError::environment)
+    }
+}
+
+fn interrupted() -> CommandError {
+    CommandError {
+        code: super::INTERRUPTED,
+        text: "interrupted before there was a comparison; the trials so far are recorded".into(),
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn text(found: &Found<'_>) -> String {
     lines.join("\n") + "\n"
 }
 
-fn threshold(result: &ThresholdResult) -> String {
+pub(super) fn threshold(result: &ThresholdResult) -> String {
     let word = match result.verdict {
         ThresholdVerdict::Pass => "pass",
         ThresholdVerdict::Inconclusive => "INCONCLUSIVE",
@@ -76,7 +76,7 @@ fn threshold(result: &ThresholdResult) -> String {
     format!("  threshold {}: {word}: {}", result.expression, result.reason)
 }
 
-fn lag(lag: &Lag) -> String {
+pub(super) fn lag(lag: &Lag) -> String {
     format!(
         "  started late by p50 {}, p99 {} (noticed late by p50 {}, p99 {}; then waited for room p99 {})",
         or_few(lag.total.p50),
@@ -88,7 +88,7 @@ fn lag(lag: &Lag) -> String {
 }
 
 /// CPU time for each operation, on both sides.
-fn cost(resources: &Resources) -> String {
+pub(super) fn cost(resources: &Resources) -> String {
     let side = |role| match resources.cpu_us_per_ok(role) {
         Some(cost) => format!("{cost:.1} µs"),
         None => "n/a".into(),
@@ -100,12 +100,12 @@ fn cost(resources: &Resources) -> String {
     )
 }
 
-fn limit(bottleneck: &Bottleneck) -> String {
+pub(super) fn limit(bottleneck: &Bottleneck) -> String {
     format!("  bottleneck: {}", bottleneck.sentence)
 }
 
 /// Where requests went, if that is worth a line.
-fn endpoints(load: &Load) -> Option<String> {
+pub(super) fn endpoints(load: &Load) -> Option<String> {
     let parts: Vec<String> = load
         .endpoints
         .iter()
@@ -127,7 +127,7 @@ fn endpoints(load: &Load) -> Option<String> {
 }
 
 /// How much of the longest gap was the generator's own waiting.
-fn outage(load: &Load) -> Option<String> {
+pub(super) fn outage(load: &Load) -> Option<String> {
     let (length, _) = load.longest_write_gap?;
     let own = load.own_backoff_in_gap.filter(|own| *own > 0)?;
     Some(format!(
@@ -137,7 +137,7 @@ fn outage(load: &Load) -> Option<String> {
     ))
 }
 
-fn errors(load: &Load) -> Vec<String> {
+pub(super) fn errors(load: &Load) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, operation) in &load.operations {
         let mut errors: Vec<_> = operation.errors.iter().collect();
@@ -153,7 +153,7 @@ fn errors(load: &Load) -> Vec<String> {
 }
 
 /// Where the percentiles of a repetition under the same conditions would lie.
-fn sure(load: &Load) -> Option<String> {
+pub(super) fn sure(load: &Load) -> Option<String> {
     let total = load.total.as_ref()?;
     let (name, latency) = match &total.response {
         Some(response) => ("response", response),
@@ -181,7 +181,7 @@ fn sure(load: &Load) -> Option<String> {
 }
 
 /// The 99th percentile of everything that was planned, which failures cannot improve.
-fn scheduled(load: &Load) -> Option<String> {
+pub(super) fn scheduled(load: &Load) -> Option<String> {
     let parts: Vec<_> = load
         .operations
         .iter()
