@@ -14,6 +14,9 @@ use crate::schedule::Arrivals;
 use crate::scribe::ScribeGone;
 use crate::verdict::{Evidence, Silence, Steadiness, Waits, judge, lateness_allowed};
 
+/// CPU time is known to 10 ms, so over less than this it says nothing.
+const CPU_SPAN_MIN: Nanos = 100_000_000;
+
 impl Driver {
     pub(super) async fn output_error(self, trouble: ScribeGone) -> LoadError {
         match (self.scribe.finish([]).await, trouble) {
@@ -142,7 +145,8 @@ impl Driver {
             response_p50: totals.all.p50,
             cpu: cpu
                 .zip(self.config.client_cores)
-                .map(|(used, cores)| (used, load_end.saturating_sub(counted_from), cores)),
+                .map(|(used, cores)| (used, load_end.saturating_sub(counted_from), cores))
+                .filter(|(_, wall, _)| *wall >= CPU_SPAN_MIN),
             silence: silence_counts.then_some(silence),
             waits: (open_loop && !self.config.waits_are_expected).then_some(waits),
             steadiness: self.steadiness(totals),
