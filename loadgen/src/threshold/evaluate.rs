@@ -3,8 +3,9 @@
 //! Promises: nothing measured is a failure, unless the threshold allows it; so is a percentile with fewer than
 //! [`BEYOND_MIN`] values beyond it, and a question that the record cannot answer. A limit within the 95 % interval of
 //! what was measured is inconclusive; where only an exit code follows ([`gate`]), what was measured decides then, and is a
-//! failure if it lies on the wrong side of the limit. Counts, rates a second, minima, maxima and outages are taken as exact statements about
-//! this run and have no interval; neither has a share that is held against zero, because only the exact one can be zero.
+//! failure if it lies on the wrong side of the limit. Counts, rates a second, minima, maxima and outages are taken as exact
+//! statements about this run and have no interval; neither has a share that is held against zero, because only the exact one
+//! can be zero.
 
 use std::time::Duration;
 
