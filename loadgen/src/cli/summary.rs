@@ -78,7 +78,7 @@ pub(super) fn threshold(result: &ThresholdResult) -> String {
 
 pub(super) fn lag(lag: &Lag) -> String {
     format!(
-        "  started late by p50 {}, p99 {} (noticed late by p50 {}, p99 {}; then waited for room p99 {})",
+        "  started late by p50 {}, p99 {} (noticed late by p50 {}, p99 {}; then waited to be started p99 {})",
         or_few(lag.total.p50),
         or_few(lag.total.p99),
         or_few(lag.pacer.p50),
