@@ -21,7 +21,7 @@
 //!    more than [`STEAL_MAX`] of its time for others, or the slices' throughput scatters by more than
 //!    [`VARIATION_MAX`], or the median is known to less than [`MEDIAN_WIDTH_MAX`].
 //! 8. **noisy**, where the whole machine was watched: processes that are neither the generator nor its servers used more
-//!    than [`OTHERS_SHARE_MAX`] of the machine's cores ([`with_others`]).
+//!    than [`OTHERS_SHARE_MAX`] of the machine's cores (`with_others`).
 //!
 //! Never looks at whether the store's answers were good.
 
