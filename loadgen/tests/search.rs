@@ -6,16 +6,20 @@
 mod common;
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use common::*;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+/// For a search that must repeat most of its probes and look for recovery after each, as it may on a busy machine.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(600);
+
 async fn loadgen(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+    timeout(SEARCH_PATIENCE, command.output()).await.unwrap().unwrap()
 }
 
 fn document(output: &Output) -> Value {
@@ -90,7 +94,7 @@ async fn a_search_ends_and_its_answer_is_one_of_its_probes() {
         "--warmup",
         "100ms",
         "--max-probes",
-        "8",
+        "4",
         "--json",
     ])
     .await;
@@ -110,10 +114,8 @@ async fn a_search_ends_and_its_answer_is_one_of_its_probes() {
             assert!(probes.iter().any(|probe| passed(&probe)), "{document}");
             assert!((document["search"]["sustained"]["rate"].as_f64().unwrap() / rate - 0.9).abs() < 0.01);
         }
-        Some(98) => assert!(
-            probes.iter().all(|probe| probe["verdict"] != "passed"),
-            "{document}"
-        ),
+        // A rate that passed once may have failed when it was confirmed.
+        Some(98) => assert!(document["search"]["sustained"].is_null(), "{document}"),
         other => panic!("{other:?}: {document}"),
     }
 }

@@ -13,6 +13,9 @@ pub const CONFIRMATIONS: usize = 3;
 /// Probes at the baseline's rate after one that failed; if the store has not recovered by then, the search goes on and says so.
 pub const RECOVERY_TRIES_MAX: usize = 10;
 
+/// Looks for recovery in which the generator was the limit, after which nothing more is expected of looking.
+pub const BLIND_LOOKS_MAX: usize = 2;
+
 /// How often a rate that failed may pass after all and the search go on above it.
 pub const REOPENINGS_MAX: usize = 3;
 
@@ -427,22 +430,28 @@ impl<P: Prober, W: FnMut(Step<'_>)> Search<'_, P, W> {
             return Ok(());
         };
         self.disturbed = false;
-        for _ in 0..RECOVERY_TRIES_MAX {
+        let after = self.probes.len();
+        let (mut looks, mut blind) = (0, 0);
+        while looks < RECOVERY_TRIES_MAX && blind < BLIND_LOOKS_MAX {
             let length = Duration::from_secs_f64(RECOVERY_VALUES / rate).max(self.config.recovery_length);
             let record = self.run(Purpose::Recovery, rate, length).await?;
-            if record
-                .latency
-                .p50
-                .is_some_and(|p50| p50 as f64 <= median as f64 * RECOVERED)
-            {
+            let recovered = |p50: u64| p50 as f64 <= median as f64 * RECOVERED;
+            if record.latency.p50.is_some_and(recovered) {
                 return Ok(());
             }
+            looks += 1;
+            blind += usize::from(record.verdict == ProbeVerdict::GeneratorBound);
         }
-        self.notes.push(format!(
-            "after probe {} the store did not become as fast as it had been at {rate} a second within {RECOVERY_TRIES_MAX} looks: \
-             what follows may be too low",
-            self.probes.len() - RECOVERY_TRIES_MAX
-        ));
+        self.notes.push(match blind < BLIND_LOOKS_MAX {
+            true => format!(
+                "after probe {after} the store did not become as fast as it had been at {rate} a second within \
+                 {RECOVERY_TRIES_MAX} looks: what follows may be too low"
+            ),
+            false => format!(
+                "after probe {after} the generator was too late itself to see whether the store became as fast again as it \
+                 had been at {rate} a second: what follows may be too low"
+            ),
+        });
         Ok(())
     }
 

@@ -26,7 +26,8 @@ mod simulated;
 mod tests;
 
 pub use algorithm::{
-    CONFIRMATIONS, Capacity, RECOVERY_TRIES_MAX, REOPENINGS_MAX, SearchResult, Step, Unknown, search,
+    BLIND_LOOKS_MAX, CONFIRMATIONS, Capacity, RECOVERY_TRIES_MAX, REOPENINGS_MAX, SearchResult, Step,
+    Unknown, search,
 };
 pub use config::{SearchConfig, SearchConfigError};
 pub use live::{LoadProber, LoadProberError, SLICE};

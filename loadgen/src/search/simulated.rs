@@ -26,6 +26,8 @@ pub(super) struct Server {
     pub(super) one_in: u64,
     /// Above this rate the generator is the limit.
     pub(super) generator_limit: Option<f64>,
+    /// Once overloaded, the generator is the limit in every later probe.
+    pub(super) generator_tires: bool,
     /// Part of the operations that fail above a rate.
     pub(super) errors_above: Option<(f64, f64)>,
     /// Probes, counted from zero, that a neighbour spoils by halving the capacity.
@@ -33,6 +35,7 @@ pub(super) struct Server {
     /// Once overloaded, it stays slow for this many probes.
     pub(super) hangover: usize,
     hung_over: usize,
+    overloaded: bool,
     random: ChaCha8Rng,
     pub(super) probes: usize,
 }
@@ -46,10 +49,12 @@ impl Server {
             cliff: None,
             one_in: 1,
             generator_limit: None,
+            generator_tires: false,
             errors_above: None,
             spoilt: Vec::new(),
             hangover: 0,
             hung_over: 0,
+            overloaded: false,
             random: ChaCha8Rng::seed_from_u64(seed),
             probes: 0,
         }
@@ -80,6 +85,8 @@ impl Prober for Server {
 
     async fn probe(&mut self, rate: f64, length: Duration) -> Result<Probe, Infallible> {
         let capacity = self.capacity_now(rate);
+        let tired = self.generator_tires && self.overloaded;
+        self.overloaded |= capacity < rate;
         self.probes += 1;
         self.hung_over = match capacity < rate {
             true => self.hangover,
@@ -137,9 +144,7 @@ impl Prober for Server {
             length,
             latency,
             backlog: backlog.collect(),
-            generator_bound: self
-                .generator_limit
-                .is_some_and(|limit| rate > limit)
+            generator_bound: (tired || self.generator_limit.is_some_and(|limit| rate > limit))
                 .then(|| "the generator was late".into()),
             evidence: Box::new(evidence),
             folder: None,

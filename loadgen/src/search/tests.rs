@@ -225,6 +225,25 @@ fn a_store_is_given_time_to_recover_and_the_result_says_if_it_did_not() {
 }
 
 #[test]
+fn a_generator_that_is_late_does_not_go_on_looking_for_recovery() {
+    let mut server = Server::new(3000.0, true, seed());
+    (server.hangover, server.generator_tires) = (1000, true);
+    let result = run(&mut server, &config(30));
+    let looks = |record: &ProbeRecord| record.purpose == Purpose::Recovery;
+    let longest = result.probes.chunk_by(|a, b| looks(a) == looks(b));
+    let longest = longest.filter(|run| looks(&run[0])).map(<[_]>::len).max();
+    assert_eq!(longest, Some(BLIND_LOOKS_MAX));
+    assert!(
+        result
+            .notes
+            .iter()
+            .any(|note| note.contains("too late itself to see")),
+        "{:?}",
+        result.notes
+    );
+}
+
+#[test]
 fn a_hopeless_store_a_boundless_one_and_a_small_budget_all_come_to_an_end() {
     let mut hopeless = Server::new(50.0, true, seed());
     let config = SearchConfig {
