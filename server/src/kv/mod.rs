@@ -158,7 +158,7 @@ impl Store {
         let (kind, stamp) =
             parts.unwrap_or_else(|| panic!("entry {} holds no command this version knows", entry.index));
         let Some(stamp) = stamp else {
-            return self.now(kind);
+            return self.now(kind, entry.payload.len());
         };
         let Stamp {
             session_id,
@@ -170,7 +170,7 @@ impl Store {
             .look(session_id, sequence, acknowledged, entry.index)
         {
             Verdict::New => {
-                let applied = self.now(kind);
+                let applied = self.now(kind, entry.payload.len());
                 let reply = applied.reply.clone();
                 self.sessions.remember(session_id, sequence, entry.index, reply);
                 applied
@@ -183,11 +183,12 @@ impl Store {
         }
     }
 
-    fn now(&mut self, kind: Kind) -> Applied {
+    /// Carries out a command whose payload was `payload_bytes` long.
+    fn now(&mut self, kind: Kind, payload_bytes: usize) -> Applied {
         let index = self.applied;
         let reply = match kind {
             Kind::Put(put) => {
-                self.set(put.key, Some(put.value));
+                self.set(put.key, Some(kept(put.value, payload_bytes)));
                 Reply::Put
             }
             // What never was, or is forgotten, leaves nothing behind.
@@ -198,7 +199,7 @@ impl Store {
             Kind::CompareAndSwap(swap) => {
                 let current = self.get(&swap.key);
                 if current.value == swap.expected {
-                    self.set(swap.key, Some(swap.value));
+                    self.set(swap.key, Some(kept(swap.value, payload_bytes)));
                     Reply::Swapped
                 } else {
                     Reply::NotSwapped(current)
@@ -328,8 +329,7 @@ impl Store {
 
     fn set(&mut self, key: String, value: Option<Bytes>) -> Versioned {
         let version = Versioned {
-            // A short value cut out of a receive buffer would keep all of the buffer alive.
-            value: value.map(|value| Bytes::copy_from_slice(&value)),
+            value,
             index: self.applied,
         };
         self.history.changed(Event {
@@ -369,6 +369,15 @@ impl Store {
             self.map.remove(&key);
             self.keys -= 1;
         }
+    }
+}
+
+/// A value as the map keeps it. It is a part of the entry's payload, which the log holds as well for a while: if it is most of that,
+/// both share it; else a copy of it is made, so that a key with a short value does not keep the rest alive.
+fn kept(value: Bytes, payload_bytes: usize) -> Bytes {
+    match value.len() >= payload_bytes / 4 * 3 {
+        true => value,
+        false => Bytes::copy_from_slice(&value),
     }
 }
 

@@ -62,7 +62,8 @@ pub struct Entry {
     pub index: Index,
     /// What it is for.
     pub kind: EntryKind,
-    /// What to apply; empty for the entry with which a leader opens its term.
+    /// What to apply; empty for the entry with which a leader opens its term. Should be memory of its own: what is applied may
+    /// keep parts of it for long.
     pub payload: Bytes,
 }
 

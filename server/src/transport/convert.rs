@@ -240,7 +240,9 @@ fn append_request(request: peer::AppendRequest) -> Result<AppendRequest, Status>
             term: entry.term,
             index: entry.index,
             kind: kind_of(&entry),
-            payload: entry.payload,
+            // Memory of its own, as wherever entries come from: as a part of the message it would keep all of it alive for as
+            // long as the key that it sets has that value.
+            payload: bytes::Bytes::copy_from_slice(&entry.payload),
         })
         .collect();
     Ok(AppendRequest {
