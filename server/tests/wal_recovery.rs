@@ -412,6 +412,25 @@ fn a_segment_in_the_place_of_another_is_damage() {
 }
 
 #[test]
+fn a_newest_segment_that_is_gone_is_missed_because_the_next_one_had_been_begun() {
+    use server::disk::Disk as _;
+    let options = small(512, 2 << 10);
+    let ios: Vec<Io> = (1..=5).map(|seq| append(seq, &[5; 600])).collect();
+    let disk = MemDisk::of(written(&ios, &options));
+    let last = disk.list(&dir()).unwrap().len() as u64;
+    assert!(last >= 3);
+    disk.create(&dir().join(format!("wal-{:012}.tmp", last + 1)))
+        .unwrap();
+    assert_eq!(open(&disk, &options).unwrap().1, model(&ios), "as it should be");
+
+    disk.create(&dir().join(format!("wal-{:012}.tmp", last + 1)))
+        .unwrap();
+    disk.remove(&segment(last)).unwrap();
+    let damage = damaged(disk.state(), &options);
+    assert_eq!(damage.path, segment(last));
+}
+
+#[test]
 fn a_segment_that_was_cut_short_is_damage() {
     let options = small(512, 4 << 10);
     let state = written(&[append(1, b"a")], &options);

@@ -216,6 +216,38 @@ fn a_full_disk_is_announced_early_survived_and_left_when_there_is_space() {
 }
 
 #[test]
+fn the_next_segment_is_filled_in_step_with_the_use_of_this_one_and_complete_before_its_end() {
+    use server::disk::Disk as _;
+    let options = small(512, 2 << 20);
+    let disk = MemDisk::default();
+    let segments = || {
+        let names = disk.list(&dir()).unwrap();
+        names.into_iter().filter(|name| name.starts_with("wal-")).count()
+    };
+    let (handle, reports) = start(&disk, &options);
+    handle.submit(append(1, b"little"));
+    assert_eq!(next(&reports).unwrap(), 1);
+    handle.shutdown();
+    assert_eq!(segments(), 1, "nothing is left of what was begun");
+
+    let (handle, reports) = start(&disk, &options);
+    // Seventeen twentieths of a segment.
+    for seq in 1..=17 {
+        let io = Io {
+            seq,
+            ..append(seq + 1, &[1; (2 << 20) / 20])
+        };
+        handle.submit(io);
+        assert_eq!(next(&reports).unwrap(), seq);
+    }
+    until("the second is complete", || {
+        disk.state().contents().contains_key(&segment(2))
+    });
+    handle.shutdown();
+    assert_eq!(segments(), 2);
+}
+
+#[test]
 fn without_a_thread_a_full_disk_is_named_and_the_same_group_can_be_tried_again() {
     const ENOSPC: i32 = 28;
     let options = small(512, 4 << 10);

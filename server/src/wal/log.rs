@@ -440,6 +440,9 @@ impl Wal {
         self.written.clone_from(&self.shape);
         let current = self.held.back_mut().expect("the current segment is held");
         current.index_max = current.index_max.max(mem::take(&mut self.staged_index_max));
+        if let Some(preparer) = &mut self.preparer {
+            preparer.keep_up(self.offset);
+        }
         Ok(())
     }
 
@@ -476,8 +479,9 @@ impl Wal {
     }
 
     fn order_next(&mut self) {
-        if let (Some(preparer), Next::Missing) = (&self.preparer, &self.next) {
+        if let (Some(preparer), Next::Missing) = (&mut self.preparer, &self.next) {
             preparer.order(self.current.number + 1);
+            preparer.keep_up(self.offset);
             self.next = Next::Ordered;
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! # The story
 //!
-//! A log is a row of segments, files of fixed size that are filled with zeros before they are used, so that
-//! a group commit is one `write` and one `fdatasync` that touches no metadata. Requests from the core ([`Io`]) queue up
+//! A log is a row of segments, files of fixed size that are filled with zeros before they are used, each in step with the
+//! use of the one before it, so that a group commit is one `write` and one `fdatasync` that touches no metadata. Requests from the core ([`Io`]) queue up
 //! in front of one [thread](WalThread). It takes all there are, encodes them into one [frame], writes it, syncs
 //! it, and reports the last number. While the sync runs, the next group gathers: there is no timer, and nothing waits
 //! for company.
@@ -42,7 +42,7 @@
 //! disk that lied about a sync, a lost write), that looks like a torn write and the frame is cut off. Single damaged
 //! bytes in it are seen. If its very first sector and all others are lost, it was never there. (The exception is the first
 //! frame of a log whose earlier segments were removed: they go only once it is synced, so it is never taken for torn.) The same holds for a
-//! whole newest segment that somebody removes together with the prepared one behind it. And a power cut on a disk that
+//! whole newest segment that somebody removes together with the one behind it, which is begun as soon as there is a newest one. And a power cut on a disk that
 //! tears *within* a sector is taken for damage although nothing was lost: the safe reading. A node recovered from such a
 //! disk is what the protocol's majority is for; trailers in every page would narrow it further.
 //!

@@ -61,7 +61,6 @@ pub(super) fn rebuild(
     let twin = damaged.rebuild(disk, &unfinished, &data[..plan.keep_bytes], bytes, options)?;
     twin.put_in_place(disk, dir, &unfinished)?;
 
-    scan.useless.retain(|path| *path != unfinished);
     // The newest first, so that those that are left after a crash follow the twin without a gap.
     let behind = plan.damaged.iter().filter(|path| **path != twin.path);
     scan.useless.extend(behind.rev().cloned());

@@ -59,7 +59,9 @@ pub(super) struct Scan {
     pub(super) offset: u64,
     pub(super) lsn_next: Lsn,
     pub(super) prev_crc: u32,
-    /// Files that hold nothing: never finished, or of a log that was given up.
+    /// Segments that were never finished. The first to go: one without the segment before it is a sign of damage.
+    pub(super) unfinished: Vec<PathBuf>,
+    /// Files that hold nothing of use: of a log that was given up.
     pub(super) useless: Vec<PathBuf>,
     pub(super) cuts: Vec<ZeroOut>,
     /// What is to be done about damage.
@@ -104,7 +106,17 @@ pub(super) fn scan(disk: &dyn Disk, dir: &Path, options: &WalOptions) -> Result<
     let first = numbers.first().copied().unwrap_or(1);
     let mut scanner = Scanner::new(dir, options, first);
     let unfinished = names.iter().filter(|name| segment::is_unfinished(name));
-    scanner.scan.useless = unfinished.map(|name| dir.join(name)).collect();
+    scanner.scan.unfinished = unfinished.map(|name| dir.join(name)).collect();
+    let begun = names
+        .iter()
+        .filter_map(|n| segment::unfinished_number_of(n))
+        .max();
+    let expected = numbers.last().map_or(1, |last| last + 1);
+    if begun.is_some_and(|begun| begun > expected) {
+        let missing = dir.join(segment::file_name(expected));
+        let what = "the segment is missing: the one behind it had been begun";
+        return Err(scanner.corrupt(&missing, 0, None, what.to_owned()));
+    }
     scanner.scan.info.segments = numbers.len() as u64;
     for (expected, (position, number)) in (first..).zip(numbers.iter().enumerate()) {
         if *number != expected {
@@ -150,6 +162,7 @@ impl Scan {
             offset: 0,
             lsn_next: 1,
             prev_crc: 0,
+            unfinished: Vec::new(),
             useless: Vec::new(),
             cuts: Vec::new(),
             rebuild: None,
@@ -175,6 +188,7 @@ impl Scan {
         dir: &Path,
         options: &WalOptions,
     ) -> Result<(), WalError> {
+        remove(disk, dir, &self.unfinished)?;
         if let Some(rebuild) = self.rebuild.take() {
             rebuild::rebuild(self, &rebuild, disk, dir, options)?;
         }
@@ -189,14 +203,20 @@ impl Scan {
                 .and_then(|()| segment.file.sync_data())
                 .map_err(|source| WalError::io("cut the end off", &segment.path, source))?;
         }
-        for path in &self.useless {
-            disk.remove(path)
-                .and_then(|()| disk.sync_dir(dir))
-                .map_err(|source| WalError::io("remove the useless", path, source))?;
-        }
+        remove(disk, dir, &self.useless)?;
         disk.sync_dir(dir)
             .map_err(|source| WalError::io("sync the directory", dir, source))
     }
+}
+
+/// Removes files one after the other, so that a power cut leaves a beginning of the row removed.
+fn remove(disk: &dyn Disk, dir: &Path, paths: &[PathBuf]) -> Result<(), WalError> {
+    for path in paths {
+        disk.remove(path)
+            .and_then(|()| disk.sync_dir(dir))
+            .map_err(|source| WalError::io("remove the useless", path, source))?;
+    }
+    Ok(())
 }
 
 pub(super) fn read_whole(file: &dyn crate::disk::DiskFile) -> std::io::Result<Vec<u8>> {

@@ -28,9 +28,9 @@ const NAME_AT: usize = 38;
 pub(super) const NODE_NAME_BYTES_MAX: usize = 255;
 const _: () = assert!(NAME_AT + NODE_NAME_BYTES_MAX <= SECTOR_BYTES);
 
-/// Zeros are written in pieces of this size, each synced at once, so that preparing a segment never piles up dirty
+/// Zeros that somebody waits for are written in pieces of this size, each synced at once, so that they never pile up as dirty
 /// pages in front of somebody's group commit.
-const ZERO_FILL_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// An open segment.
 pub(super) struct Segment {
@@ -77,6 +77,12 @@ pub(super) fn is_unfinished(name: &str) -> bool {
     name.starts_with("wal-") && name.ends_with(".tmp")
 }
 
+/// The number in the name of a segment that was never finished.
+pub(super) fn unfinished_number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("wal-")?.strip_suffix(".tmp")?;
+    number.parse().ok().filter(|n| unfinished_name(*n) == name)
+}
+
 impl Segment {
     /// Makes segment `number`, complete and durable, with room for a frame of `frame_bytes`. Replaces one that exists,
     /// which must be empty.
@@ -91,20 +97,8 @@ impl Segment {
         let segment_bytes = options
             .segment_bytes
             .max((frame_bytes + align).next_multiple_of(align));
-        let path = dir.join(file_name(number));
         let unfinished = dir.join(unfinished_name(number));
-        let segment = Segment {
-            number,
-            file: fill(disk, &unfinished, segment_bytes, number, options).inspect_err(|_| {
-                // Gives back what space it took, if any; the next open would do it as well.
-                let _ = disk.remove(&unfinished);
-            })?,
-            path,
-            segment_bytes,
-            align_bytes: options.align_bytes as usize,
-        };
-        segment.put_in_place(disk, dir, &unfinished)?;
-        Ok(segment)
+        filled_at_once(disk, &unfinished, segment_bytes, number, options)?.finish(dir)
     }
 
     /// Makes a segment like this one that holds only its first `keep` bytes and then `next`, durable but for its name:
@@ -123,7 +117,7 @@ impl Segment {
             .max(len.next_multiple_of(self.align_bytes as u64));
         let mut options = options.clone();
         options.align_bytes = u32::try_from(self.align_bytes).expect("it was a u32");
-        let file = fill(disk, unfinished, segment_bytes, self.number, &options)?;
+        let file = filled_at_once(disk, unfinished, segment_bytes, self.number, &options)?.seal()?;
         let first = self.align_bytes;
         file.write_all_at(data.get(first..).unwrap_or_default(), first as u64)
             .and_then(|()| file.write_all_at(next, data.len() as u64))
@@ -161,39 +155,123 @@ impl Segment {
     }
 }
 
-/// Creates a file of zeros with the header of a segment, durable but for its name.
-fn fill(
-    disk: &dyn Disk,
+/// A segment that is being made. It has no name yet that counts for anything.
+pub(super) struct Filling<'a> {
+    disk: &'a dyn Disk,
+    options: &'a WalOptions,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    number: u64,
+    segment_bytes: u64,
+    filled_bytes: u64,
+}
+
+impl<'a> Filling<'a> {
+    /// Creates the file `path` and reserves all the space that it will need.
+    pub(super) fn begin(
+        disk: &'a dyn Disk,
+        path: PathBuf,
+        number: u64,
+        segment_bytes: u64,
+        options: &'a WalOptions,
+    ) -> Result<Filling<'a>, WalError> {
+        let file = disk
+            .create(&path)
+            .map_err(|source| WalError::io("create the log segment", &path, source))?;
+        let filling = Filling {
+            disk,
+            options,
+            path,
+            file,
+            number,
+            segment_bytes,
+            filled_bytes: 0,
+        };
+        match filling.file.allocate(segment_bytes) {
+            Ok(()) => Ok(filling),
+            Err(source) => {
+                let failed = WalError::io("reserve space for the log segment", &filling.path, source);
+                filling.give_up();
+                Err(failed)
+            }
+        }
+    }
+
+    /// How much of it is zeros so far; all of these are synced.
+    pub(super) fn filled_bytes(&self) -> u64 {
+        self.filled_bytes
+    }
+
+    /// Whether the whole file is.
+    pub(super) fn is_full(&self) -> bool {
+        self.filled_bytes == self.segment_bytes
+    }
+
+    /// Writes a piece of zeros and syncs it.
+    pub(super) fn fill(&mut self, piece_bytes: usize) -> Result<(), WalError> {
+        let left = usize::try_from(self.segment_bytes - self.filled_bytes).unwrap_or(usize::MAX);
+        let zeros = vec![0; left.min(piece_bytes)];
+        self.file
+            .write_all_at(&zeros, self.filled_bytes)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| WalError::io("fill the log segment", &self.path, source))?;
+        self.filled_bytes += zeros.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the header: the file is durable now but for its name.
+    pub(super) fn seal(self) -> Result<Box<dyn DiskFile>, WalError> {
+        debug_assert!(self.is_full());
+        let header = header(self.number, self.segment_bytes, self.options);
+        let copies = if self.options.align_bytes as usize > SECTOR_BYTES {
+            2
+        } else {
+            1
+        };
+        self.file
+            .write_all_at(&header.repeat(copies), 0)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| WalError::io("write the header of the log segment", &self.path, source))?;
+        Ok(self.file)
+    }
+
+    /// Writes the header and gives the segment its name.
+    pub(super) fn finish(self, dir: &Path) -> Result<Segment, WalError> {
+        let (disk, unfinished, number) = (self.disk, self.path.clone(), self.number);
+        let (segment_bytes, align_bytes) = (self.segment_bytes, self.options.align_bytes as usize);
+        let segment = Segment {
+            number,
+            path: dir.join(file_name(number)),
+            file: self.seal()?,
+            segment_bytes,
+            align_bytes,
+        };
+        segment.put_in_place(disk, dir, &unfinished)?;
+        Ok(segment)
+    }
+
+    /// Gives back what space it took. What fails here is done by the next open.
+    pub(super) fn give_up(self) {
+        let _ = self.disk.remove(&self.path);
+    }
+}
+
+/// A segment filled without a rest.
+fn filled_at_once<'a>(
+    disk: &'a dyn Disk,
     path: &Path,
     segment_bytes: u64,
     number: u64,
-    options: &WalOptions,
-) -> Result<Box<dyn DiskFile>, WalError> {
-    let failed = |action| move |source| WalError::io(action, path, source);
-    let file = disk.create(path).map_err(failed("create the log segment"))?;
-    file.allocate(segment_bytes)
-        .map_err(failed("reserve space for the log segment"))?;
-    let piece = usize::try_from(segment_bytes).unwrap_or(usize::MAX);
-    let zeros = vec![0; piece.min(ZERO_FILL_BYTES)];
-    let mut at = 0;
-    while at < segment_bytes {
-        let left = usize::try_from(segment_bytes - at).unwrap_or(usize::MAX);
-        let chunk = &zeros[..left.min(zeros.len())];
-        file.write_all_at(chunk, at)
-            .and_then(|()| file.sync_data())
-            .map_err(failed("fill the log segment"))?;
-        at += chunk.len() as u64;
+    options: &'a WalOptions,
+) -> Result<Filling<'a>, WalError> {
+    let mut filling = Filling::begin(disk, path.to_owned(), number, segment_bytes, options)?;
+    while !filling.is_full() {
+        if let Err(error) = filling.fill(PIECE_BYTES) {
+            filling.give_up();
+            return Err(error);
+        }
     }
-    let header = header(number, segment_bytes, options);
-    let copies = if options.align_bytes as usize > SECTOR_BYTES {
-        2
-    } else {
-        1
-    };
-    file.write_all_at(&header.repeat(copies), 0)
-        .and_then(|()| file.sync_data())
-        .map_err(failed("write the header of the log segment"))?;
-    Ok(file)
+    Ok(filling)
 }
 
 fn header(number: u64, segment_bytes: u64, options: &WalOptions) -> [u8; SECTOR_BYTES] {
