@@ -10,6 +10,7 @@ use proto::raft::Consistency;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::gathering::Gathering;
 use super::keeping::Keeping;
 use super::leaderless::Leaderless;
 use super::pending::Pending;
@@ -66,6 +67,7 @@ pub(crate) struct Driver {
     /// The configuration that the transport knows of.
     pub(super) configuration: Option<(Index, Arc<Configuration>)>,
     output: Output,
+    gathering: Gathering,
     pub(super) writes: Writes,
     reads: Reads,
     /// Reads of this turn, which will share one token.
@@ -90,6 +92,7 @@ impl Driver {
             pending: Pending::default(),
             configuration: None,
             output: Output::default(),
+            gathering: Gathering::default(),
             writes: Writes::default(),
             reads: Reads::default(),
             reads_new: Vec::new(),
@@ -140,7 +143,9 @@ impl Driver {
             self.parts.core.set_clock(status::boot_ms());
             // Whatever else has arrived belongs to the same turn: that is where batches come from.
             while let Some(event) = durable.take().or_else(|| self.parts.durable.try_recv().ok()) {
-                self.parts.core.durable(event?);
+                let seq = event?;
+                self.parts.core.durable(seq);
+                self.gathering.durable(seq);
             }
             while let Some(event) = control.take().or_else(|| self.parts.control.try_recv().ok()) {
                 self.on_control(event);
@@ -149,6 +154,7 @@ impl Driver {
             links.drain(..).for_each(|event| self.on_link(event));
             take_waiting(&mut self.parts.requests, &mut requests, operations);
             requests.drain(..).for_each(|request| self.on_request(request));
+            self.begin_writes();
             self.act();
             if self.may_stop() {
                 return Ok(());
@@ -159,6 +165,7 @@ impl Driver {
     fn tick(&mut self) {
         self.parts.core.set_unfit(self.parts.wal.is_full());
         self.parts.core.tick();
+        self.gathering.tick();
         self.reads.forget_the_gone();
         self.complain_without_leader();
     }
@@ -176,6 +183,10 @@ impl Driver {
         while let Ok(request) = self.parts.requests.try_recv() {
             refuse(request, &Failure::Stopping);
         }
+        let gathered = self.gathering.take_all();
+        gathered
+            .into_iter()
+            .for_each(|write| refuse(write, &Failure::Stopping));
         let reads_new = std::mem::take(&mut self.reads_new);
         reads_new
             .into_iter()
@@ -242,7 +253,8 @@ impl Driver {
         if is_write && self.stop_by.is_some() {
             return Some(Failure::Stopping);
         }
-        if self.writes.len() + self.reads.len() + self.reads_new.len() >= WAITING_MAX {
+        let writes = self.writes.len() + self.gathering.len();
+        if writes + self.reads.len() + self.reads_new.len() >= WAITING_MAX {
             return Some(Failure::Overloaded);
         }
         let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
@@ -251,18 +263,34 @@ impl Driver {
 
     fn take_in(&mut self, request: ClientRequest) {
         match request {
-            ClientRequest::Write { command, reply, .. } => {
-                match self.parts.core.propose(command.encode_to_vec().into()) {
-                    Ok(position) => self.writes.push(position, reply),
-                    Err(refused) => reply.send(Err(self.refusal(refused))),
-                }
-            }
+            write @ ClientRequest::Write { .. } => self.gathering.push(write),
             ClientRequest::Read(read) => match read.consistency {
                 Consistency::Stale => self.answer_read(read, Consistency::Stale),
                 Consistency::Lease if self.may_read_by_lease() => self.answer_by_lease(read),
                 _ => self.reads_new.push(read),
             },
             _ => {}
+        }
+    }
+
+    /// Proposes the writes whose time has come.
+    fn begin_writes(&mut self) {
+        let leads = self.parts.core.role() == RoleKind::Leader;
+        for write in self.gathering.take_due(leads) {
+            match self.objection(&write) {
+                Some(failure) => refuse(write, &failure),
+                None => self.propose(write),
+            }
+        }
+    }
+
+    fn propose(&mut self, write: ClientRequest) {
+        let ClientRequest::Write { command, reply, .. } = write else {
+            unreachable!("only writes are gathered")
+        };
+        match self.parts.core.propose(command.encode_to_vec().into()) {
+            Ok(position) => self.writes.push(position, reply),
+            Err(refused) => reply.send(Err(self.refusal(refused))),
         }
     }
 
@@ -325,6 +353,7 @@ impl Driver {
             self.send(to, message);
         }
         if let Some(io) = output.io.take() {
+            self.gathering.submitted(io.seq);
             self.parts.wal.submit(io);
         }
         // Behind the request that tells the log of the snapshot, if there is one.

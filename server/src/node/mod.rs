@@ -5,6 +5,7 @@
 
 mod admin;
 mod driver;
+mod gathering;
 mod keeping;
 mod leaderless;
 mod links;
