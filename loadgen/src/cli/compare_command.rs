@@ -85,14 +85,15 @@ pub(super) struct CompareArgs {
     /// Changes up to this are not worth a verdict, however sure.
     #[arg(long, value_parser = percent, default_value_t = Percent(NOISE), value_name = "PERCENT")]
     noise: Percent,
-    #[command(flatten)]
-    ratios: RatioArgs,
     /// Compare although the runs were made under different conditions.
     #[arg(long)]
     force: bool,
     /// Print the comparison as one JSON document.
     #[arg(long)]
     json: bool,
+    // Last, because its heading is that of everything below it.
+    #[command(flatten)]
+    ratios: RatioArgs,
 }
 
 /// A part of one, written in percent.

@@ -11,7 +11,7 @@
 //! are told apart in fewer than 5 % of all comparisons.
 //!
 //! Two different targets can be compared too; their ratios can be kept in a file ([`Ratios`]) and later ones be held against
-//! them ([`judge`]).
+//! them ([`judge()`]).
 
 mod conditions;
 mod judge;
