@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use reports::record::{
     Counts, Load, LoadPhase, LoadVerdict, LoopKind, Machine, Manifest, NodeInfo, OperationLoad, Percentiles,
-    RunFolder, RunKind, SCHEMA_VERSION,
+    ProcessRole, ProcessUse, Resources, RunFolder, RunKind, SCHEMA_VERSION,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -196,4 +196,228 @@ fn wrong_usage_says_what_is_wrong() {
     ends(&[&base, &nowhere], 2, &["nowhere"]);
     ends(&[&base, &base], 2, &["given twice"]);
     ends(&[&base, &nowhere, "--noise", "3"], 2, &["percentage"]);
+}
+
+/// Writes two runs of a target, in which everything takes `slower` times as long, and gives their list.
+fn two(
+    root: &Path,
+    name: &str,
+    target: &str,
+    slower: f64,
+    change: impl Fn(&mut Manifest, &mut Load),
+) -> String {
+    let runs = (0..2).map(|i| {
+        let slower = slower * (1.0 + f64::from(i) * 0.002);
+        let path = write_run(root, &format!("{name}{i}"), slower, 256);
+        let folder = RunFolder::open(&path).unwrap();
+        let (mut manifest, mut load) = (
+            folder.read_manifest().unwrap().unwrap(),
+            folder.read_load().unwrap().unwrap(),
+        );
+        manifest.configuration["target"] = json!(target);
+        load.counts.ok = (load.counts.ok as f64 / slower) as u64;
+        change(&mut manifest, &mut load);
+        folder.write_manifest(&manifest).unwrap();
+        folder.write_load(&load).unwrap();
+        let server = ProcessUse {
+            role: ProcessRole::Server,
+            cpu_us_per_ok: Some(20.0 * slower),
+            ..ProcessUse::default()
+        };
+        let resources = Resources {
+            processes: vec![server],
+            ..Resources::default()
+        };
+        folder.write_resources(&resources).unwrap();
+        path.display().to_string()
+    });
+    runs.collect::<Vec<_>>().join(",")
+}
+
+fn as_it_is(_: &mut Manifest, _: &mut Load) {}
+
+#[test]
+fn ratios_of_two_targets_are_recorded_and_a_later_regression_is_told() {
+    let scratch = TempDir::new().unwrap();
+    let root = scratch.path();
+    let file = root.join("ratios/puts.json").display().to_string();
+    let raft = two(root, "raft", "raft://: 1 node, data on ext4", 2.0, as_it_is);
+    let echo = two(root, "echo", "echo://far.example:1", 1.0, as_it_is);
+    ends(
+        &["--base", &raft, "--new", &echo, "--record", &file],
+        0,
+        &["RECORDED: raft / echo", "response p50", "2.00"],
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["schema"], "whitewater-ratios");
+    assert_eq!(document["first"], json!({"target": "raft", "nodes": 1}));
+    assert_eq!(document["ratios"][0]["ratio"], 0.5);
+    assert_eq!(document["ratios"].as_array().unwrap().len(), 4);
+    assert!(!text.contains("far.example") && !text.contains("ext4"), "{text}");
+
+    // Everything twice as slow on another machine, so that the ratios are the same.
+    let (raft, echo) = (
+        two(root, "raft-later", "raft://", 4.0, as_it_is),
+        two(root, "echo-later", "echo://", 2.0, as_it_is),
+    );
+    let held = ["--new", &echo, "--recorded", &file, "--base"];
+    let with = |base, more: &[&'static str]| -> Vec<String> {
+        let all = held.iter().chain([&base]).chain(more);
+        all.map(|word| (*word).to_owned()).collect()
+    };
+    let ends = |arguments: &[String], code, words: &[&str]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        ends(&arguments, code, words)
+    };
+    let said = ends(&with(&raft, &[]), 0, &["OK: raft / echo", "(tolerance 25%)"]);
+    assert_eq!(said.matches(" ok").count(), 4, "{said}");
+    assert!(said.contains("ok (only shown)"), "{said}");
+
+    let slow = two(root, "raft-slow", "raft://", 5.4, as_it_is);
+    let said = ends(&with(&slow, &[]), 1, &["REGRESSION: raft / echo"]);
+    assert_eq!(said.matches(" regression").count(), 4, "{said}");
+    ends(&with(&slow, &["--tolerance", "40%"]), 0, &["OK: raft / echo"]);
+    let document: Value = serde_json::from_str(&ends(&with(&slow, &["--json"]), 1, &[])).unwrap();
+    let judgement = &document["ratios"]["judgement"];
+    assert_eq!(judgement["verdict"], "regression");
+    assert_eq!(judgement["ratios"][0]["quantity"], "throughput");
+    assert_eq!(judgement["ratios"][0]["verdict"], "regression");
+    assert_eq!(judgement["ratios"][2]["decides"], false);
+    let fast = two(root, "raft-fast", "raft://", 2.0, as_it_is);
+    ends(&with(&fast, &[]), 0, &["OK", "better"]);
+
+    // Only the tail is worse.
+    let tail = two(root, "raft-tail", "raft://", 4.0, |_, load| {
+        let response = load.total.as_mut().unwrap().response.as_mut().unwrap();
+        response.p99 = response.p99.map(|p99| p99 * 3);
+    });
+    ends(&with(&tail, &[]), 0, &["OK", "regression (only shown)"]);
+    ends(&with(&tail, &["--gate", "p99"]), 1, &["REGRESSION"]);
+}
+
+#[test]
+fn trials_that_cannot_be_believed_are_neither_a_pass_nor_recorded() {
+    let scratch = TempDir::new().unwrap();
+    let root = scratch.path();
+    let file = root.join("puts.json").display().to_string();
+    let raft = two(root, "raft", "raft://", 2.0, as_it_is);
+    let echo = two(root, "echo", "echo://", 1.0, as_it_is);
+    let thin = two(root, "thin", "raft://", 2.0, |_, load| {
+        load.verdict = LoadVerdict::TooThin("3 operations".into());
+    });
+    let bound = two(root, "bound", "echo://", 1.0, |_, load| {
+        load.verdict = LoadVerdict::GeneratorBound("busy".into());
+    });
+    let damaged = two(root, "damaged", "raft://", 2.0, |_, load| {
+        load.integrity_errors = 2
+    });
+    let not = ["NOT RECORDED: raft / echo", "too thin: 3 operations"];
+    ends(&["--base", &thin, "--new", &echo, "--record", &file], 98, &not);
+    assert!(!Path::new(&file).exists());
+    ends(&["--base", &raft, "--new", &echo, "--record", &file], 0, &[]);
+    let held = |base: &str, new: &str, code, words: &[&str]| {
+        ends(&["--base", base, "--new", new, "--recorded", &file], code, words)
+    };
+    held(
+        &thin,
+        &echo,
+        98,
+        &["NO CONCLUSION", "because: ", "too thin: 3 operations"],
+    );
+    held(
+        &raft,
+        &bound,
+        98,
+        &["NO CONCLUSION", "limited by the generator: busy"],
+    );
+    held(
+        &damaged,
+        &echo,
+        1,
+        &["DAMAGED VALUES", "returned 2 damaged values"],
+    );
+    // If the generator is always the limit of one of them, the file says so.
+    ends(
+        &["--base", &raft, "--new", &bound, "--record", &file],
+        0,
+        &["RECORDED", "the file says so"],
+    );
+    held(&raft, &bound, 0, &["OK", "as when it was recorded"]);
+}
+
+#[test]
+fn ratios_are_only_held_against_those_of_the_same_trials() {
+    let scratch = TempDir::new().unwrap();
+    let root = scratch.path();
+    let file = root.join("puts.json").display().to_string();
+    let raft = two(root, "raft", "raft://", 2.0, as_it_is);
+    let echo = two(root, "echo", "echo://", 1.0, as_it_is);
+    ends(&["--base", &raft, "--new", &echo, "--record", &file], 0, &[]);
+    let larger = |manifest: &mut Manifest, _: &mut Load| {
+        manifest.configuration["load"]["workload"]["value_size"] = json!(1024);
+    };
+    let other = (
+        two(root, "raft-1k", "raft://", 2.0, larger),
+        two(root, "echo-1k", "echo://", 1.0, larger),
+    );
+    let held = |base: &str, new: &str, words: &[&str]| {
+        let said = ends(&["--base", base, "--new", new, "--recorded", &file], 2, words);
+        assert!(said.is_empty(), "{said}");
+    };
+    held(
+        &other.0,
+        &other.1,
+        &["puts.json", "value_size: 256 recorded, 1024 now"],
+    );
+    held(&echo, &raft, &["first target: raft recorded, echo now"]);
+    held(&raft, &other.1, &["same conditions", "value_size: 256 and 1024"]);
+    let one = |runs: &str| runs.split(',').next().unwrap().to_owned();
+    held(&one(&raft), &one(&echo), &["at least 2 trials a side"]);
+    ends(
+        &[
+            "--base",
+            &raft,
+            "--new",
+            &echo,
+            "--recorded",
+            &file,
+            "--record",
+            &file,
+        ],
+        2,
+        &["cannot be used with"],
+    );
+    std::fs::write(&file, "{\"schema\": \"other\"}").unwrap();
+    held(
+        &raft,
+        &echo,
+        &["puts.json does not hold recorded ratios: its schema is `other`"],
+    );
+    std::fs::remove_file(&file).unwrap();
+    held(&raft, &echo, &["cannot read", "puts.json"]);
+}
+
+/// Nothing is started before it is clear that its ratios could be used.
+#[test]
+fn live_trials_that_were_recorded_otherwise_are_refused_before_they_are_made() {
+    let scratch = TempDir::new().unwrap();
+    let file = scratch.path().join("puts.json").display().to_string();
+    let raft = two(scratch.path(), "raft", "raft://", 2.0, as_it_is);
+    let echo = two(scratch.path(), "echo", "echo://", 1.0, as_it_is);
+    ends(&["--base", &raft, "--new", &echo, "--record", &file], 0, &[]);
+    let live = |more: &[&str], words: &[&str]| {
+        let targets = ["--target", "raft", "--target", "echo", "--recorded", &file];
+        let arguments: Vec<&str> = targets.iter().chain(more).copied().collect();
+        let output = compare(&arguments);
+        let warned = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{warned}");
+        assert!(!warned.contains("trial 1 of"), "{warned}");
+        for word in words {
+            assert!(warned.contains(word), "{word:?}: {warned}");
+        }
+    };
+    let clients = "arrivals.closed.clients: not given recorded, 256 now";
+    live(&[], &[clients, "record anew with --record"]);
+    live(&["--trials", "1"], &["at least 2 trials a side"]);
 }

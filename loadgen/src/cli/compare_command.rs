@@ -9,9 +9,11 @@ use clap::Args;
 use reports::record::{Resources, Run, ThresholdUnit};
 use serde_json::json;
 
+use super::ratio_file::{RatioArgs, Task};
 use super::{CommandError, USAGE, live_compare, recorded, summary};
 use crate::compare::{
-    Comparison, ComparisonVerdict, Difference, Metric, MetricComparison, NOISE, Trial, compare, differences,
+    Comparison, ComparisonVerdict, Difference, Metric, MetricComparison, NOISE, Setup, Trial, compare,
+    differences,
 };
 use crate::threshold::quantity;
 
@@ -40,11 +42,19 @@ const AFTER_HELP: &str = "\
 A change counts if it is significant (Mann-Whitney, corrected after Holm over all metrics, 5 %) and larger than --noise. One run
 a side decides nothing, because it cannot show how much runs differ by themselves: six a side can, made in turns.
 
+With --record and --recorded two targets are not rivals: what counts is whether their ratio, BASE divided by NEW, is still what it
+was. Four trials a side give it an interval of 95 %; fewer give that from the smallest to the largest ratio of all pairs, and how
+much that is worth. Worse by 25 % means a throughput below 0.75 of what is recorded, or a latency or CPU above 1.25 of it. Nothing is
+concluded if the generator was the limit of a trial (unless it was so already when the ratios were recorded), or if a trial never
+settled, was too short, or had more than 0.1 % of its operations fail; then nothing is recorded either, except that the file says
+whose limit the generator was. That a trial was noisy forbids nothing: the interval shows it.
+
 Exit codes:
-  0  nothing got worse, or it could not be decided
-  1  at least one metric regressed
-  2  wrong usage, or runs made under different conditions
-  5  the disk cannot be read";
+  0   nothing got worse, or it could not be decided; --record: written; --recorded: nothing that decides is a regression
+  1   at least one metric regressed; --recorded: a ratio that decides did, or values came back that nobody can have written
+  2   wrong usage, runs made under different conditions, or ratios recorded with other targets or options
+  5   the disk cannot be read or written
+  98  --record and --recorded: the trials allow no conclusion, or a ratio that decides was not measured";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -81,11 +91,14 @@ pub(super) struct CompareArgs {
     /// Print the comparison as one JSON document.
     #[arg(long)]
     json: bool,
+    // Last, because its heading is that of everything below it.
+    #[command(flatten)]
+    ratios: RatioArgs,
 }
 
 /// A part of one, written in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Percent(f64);
+pub(super) struct Percent(pub(super) f64);
 
 impl std::fmt::Display for Percent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,7 +106,7 @@ impl std::fmt::Display for Percent {
     }
 }
 
-fn percent(text: &str) -> Result<Percent, String> {
+pub(super) fn percent(text: &str) -> Result<Percent, String> {
     match text.strip_suffix('%').map(str::parse::<f64>) {
         Some(Ok(number)) if (0.0..100.0).contains(&number) => Ok(Percent(number / 100.0)),
         _ => Err(format!(
@@ -104,31 +117,53 @@ fn percent(text: &str) -> Result<Percent, String> {
 
 pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
     let live = !args.target.is_empty();
+    let task = args.ratios.task()?;
     let (base, new) = match live {
-        true => live_compare::trials(&args.target, args.trials.clamp(1, RUNS_MAX), &args.options)?,
+        true => live_folders(args, task.as_ref())?,
         false => sides(args)?,
     };
+    if let Some(task) = &task {
+        task.refuse_few(base.len().min(new.len()))?;
+    }
     let (base, new) = (read(&base)?, read(&new)?);
     refuse_repetitions(base.iter().chain(&new))?;
     let mut differences = all_differences(&base, &new);
     if live {
         differences.retain(|(_, difference)| !made_here(difference));
     }
+    if task.is_some() {
+        // A ratio may be that of two targets.
+        for (_, difference) in &mut differences {
+            difference.blocks &= !OF_TARGETS.contains(&difference.what.as_str());
+        }
+    }
     // Two targets are meant to differ; what differs is said all the same.
     let force = args.force || live;
     let blocked = differences.iter().any(|(_, difference)| difference.blocks) && !force;
+    let (base_trials, new_trials) = match blocked {
+        true => (Vec::new(), Vec::new()),
+        false => (trials(&base)?, trials(&new)?),
+    };
     let comparison = match blocked {
         true => Comparison {
-            verdict: ComparisonVerdict::NotComparable,
-            metrics: Vec::new(),
             trials: (base.len(), new.len()),
-            notes: Vec::new(),
+            ..compare(&[], &[], args.noise.0)
         },
-        false => compare(&trials(&base)?, &trials(&new)?, args.noise.0),
+        false => compare(&base_trials, &new_trials, args.noise.0),
     };
+    let ratios = match &task {
+        Some(task) if !blocked => {
+            let blank = task.between(&setups(&base)?, &setups(&new)?)?;
+            Some(args.ratios.conclude(task, blank, &base_trials, &new_trials)?)
+        }
+        _ => None,
+    };
+    let code = ratios
+        .as_ref()
+        .map_or_else(|| exit_code(comparison.verdict), |ratios| ratios.code);
     let (base, new) = (labels(&base), labels(&new));
     if args.json {
-        let document = json!({
+        let mut document = json!({
             "base": base,
             "new": new,
             "forced": args.force,
@@ -136,14 +171,52 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
             "differences": differences.iter().map(|(run, difference)| json!({"run": run, "difference": difference})).collect::<Vec<_>>(),
             "comparison": comparison,
         });
+        if let Some(ratios) = ratios {
+            document["ratios"] = ratios.json;
+        }
         summary::print(&format!("{document:#}\n"))?;
-        return Ok(exit_code(comparison.verdict));
+        return Ok(code);
     }
     if blocked {
         return Err(CommandError::usage(refusal(&differences)));
     }
-    summary::print(&text(&comparison, &differences, args.force))?;
-    Ok(exit_code(comparison.verdict))
+    let ratios = ratios.map_or_else(String::new, |ratios| ratios.text);
+    summary::print(&(text(&comparison, &differences, args.force) + &ratios))?;
+    Ok(code)
+}
+
+/// Makes the trials, unless their ratios could not be used.
+fn live_folders(
+    args: &CompareArgs,
+    task: Option<&Task<'_>>,
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), CommandError> {
+    let count = args.trials.clamp(1, RUNS_MAX);
+    let sides = live_compare::Sides::of(&args.target, &args.options)?;
+    if let Some(task) = task {
+        task.refuse_few(count)?;
+        let [base, new] = sides.configurations().map(|configuration| {
+            let setup = Setup::of(configuration, None);
+            setup.into_iter().collect::<Vec<Setup>>()
+        });
+        task.between(&base, &new)?;
+    }
+    live_compare::trials(sides, count)
+}
+
+/// What the runs of a side were asked, and of which target.
+fn setups(runs: &[Recorded]) -> Result<Vec<Setup>, CommandError> {
+    let setup = |run: &Recorded| {
+        let manifest = run.run.manifest.as_ref();
+        let setup =
+            manifest.and_then(|manifest| Setup::of(&manifest.configuration, Some(manifest.nodes.len())));
+        setup.ok_or_else(|| {
+            CommandError::usage(format!(
+                "the manifest of {} does not say which target it was, so that its ratios are nobody's",
+                run.label
+            ))
+        })
+    };
+    runs.iter().map(setup).collect()
 }
 
 fn exit_code(verdict: ComparisonVerdict) -> u8 {
@@ -229,6 +302,9 @@ fn all_differences(base: &[Recorded], new: &[Recorded]) -> Vec<(String, Differen
 
 /// What differs in any case between trials made by this command: names, seeds and addresses are its own choice.
 const MADE_HERE: [&str; 6] = ["seed", "key_prefix", "tag", "endpoints", "name", "out"];
+
+/// What two targets may differ in when their ratios are asked for.
+const OF_TARGETS: [&str; 2] = ["target", "nodes"];
 
 fn made_here(difference: &Difference) -> bool {
     let last = difference.what.rsplit('.').next();

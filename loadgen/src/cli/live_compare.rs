@@ -9,33 +9,54 @@ use std::rc::Rc;
 
 use clap::Parser;
 use reports::record::{DEFAULT_RUNS_ROOT, Run, default_run_path};
+use serde_json::Value;
 
 use super::CommandError;
 use super::args::{Cli, Command, RunArgs};
 use super::identity::{drawn_seed, unix_time_ms};
 use super::interrupt::Interrupts;
 use super::probing::block_on;
-use super::recording::record_error;
+use super::recording::{configuration, record_error};
 use super::run_command::{config, measure};
 use crate::compare::{Side, SideName, Trial, interleave};
 
 /// The recorded runs of both sides.
 pub(super) type Folders = (Vec<PathBuf>, Vec<PathBuf>);
 
-/// Makes `trials` trials of each of two targets with the options of `loadgen run` that follow `--`.
-pub(super) fn trials(targets: &[String], trials: usize, options: &[String]) -> Result<Folders, CommandError> {
-    let [base, new] = targets else {
-        return Err(CommandError::usage(
-            "name two targets: --target raft:// --target etcd://",
-        ));
-    };
-    let usual = super::compare_command::TRIAL.map(str::to_owned);
-    let options = if options.is_empty() { &usual } else { options };
-    let now_ms = unix_time_ms();
-    let root = default_run_path(Path::new(DEFAULT_RUNS_ROOT), "compare", now_ms).map_err(record_error)?;
-    let seed = drawn_seed(now_ms);
-    let mut base = LiveSide::new("base", base, options, &root, seed)?;
-    let mut new = LiveSide::new("new", new, options, &root, seed)?;
+/// Two targets and how their trials are made.
+pub(super) struct Sides {
+    base: LiveSide,
+    new: LiveSide,
+}
+
+impl Sides {
+    /// Two targets, whose trials have the options of `loadgen run` that follow `--`.
+    pub(super) fn of(targets: &[String], options: &[String]) -> Result<Sides, CommandError> {
+        let [base, new] = targets else {
+            return Err(CommandError::usage(
+                "name two targets: --target raft:// --target etcd://",
+            ));
+        };
+        let usual = super::compare_command::TRIAL.map(str::to_owned);
+        let options = if options.is_empty() { &usual } else { options };
+        let now_ms = unix_time_ms();
+        let root = default_run_path(Path::new(DEFAULT_RUNS_ROOT), "compare", now_ms).map_err(record_error)?;
+        let seed = drawn_seed(now_ms);
+        Ok(Sides {
+            base: LiveSide::new("base", base, options, &root, seed)?,
+            new: LiveSide::new("new", new, options, &root, seed)?,
+        })
+    }
+
+    /// What the manifests of both will say was asked for, as far as it is known before anything is started.
+    pub(super) fn configurations(&self) -> [&Value; 2] {
+        [&self.base.configuration, &self.new.configuration]
+    }
+}
+
+/// Makes `trials` trials of each of two targets.
+pub(super) fn trials(sides: Sides, trials: usize) -> Result<Folders, CommandError> {
+    let Sides { mut base, mut new } = sides;
     block_on(async {
         let interrupts = Rc::new(Interrupts::listen()?);
         base.interrupts = Some(Rc::clone(&interrupts));
@@ -57,6 +78,7 @@ pub(super) fn trials(targets: &[String], trials: usize, options: &[String]) -> R
 struct LiveSide {
     name: &'static str,
     args: RunArgs,
+    configuration: Value,
     root: PathBuf,
     folders: Vec<PathBuf>,
     seed: u64,
@@ -91,9 +113,11 @@ impl LiveSide {
         args.output.no_report = true;
         args.output.no_history = true;
         args.output.quiet = true;
-        config(&args, 0)?;
+        let target = args.target.endpoints().map_err(CommandError::usage)?;
+        let configuration = configuration(&args, &args.output, &config(&args, 0)?, &target.to_string());
         Ok(LiveSide {
             name,
+            configuration,
             seed: args.load.seed.unwrap_or(seed),
             args: *args,
             root: root.to_owned(),

@@ -16,6 +16,7 @@ mod load_command;
 mod node_command;
 mod probing;
 mod progress;
+mod ratio_file;
 mod recorded;
 mod recording;
 mod run_command;

@@ -9,7 +9,7 @@ use reports::record::{
     DEFAULT_RUNS_ROOT, HistoryWriter, LATENCY_FILE, Machine, Manifest, NodeInfo, RecordError, RunFolder,
     RunKind, SCHEMA_VERSION, binary_sha256, default_run_path, git_commit, rfc3339,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::CommandError;
 use super::args::{OutputArgs, RunArgs};
@@ -51,18 +51,23 @@ pub(super) fn manifest(
         binary_sha256: executable.and_then(|path| binary_sha256(&path)).ok(),
         machine: Machine::probe(folder.path()),
         nodes,
-        configuration: json!({
-            "load": config,
-            "target": target,
-            "connections": args.target.connections,
-            "route": args.target.route.to_string(),
-            "retries": args.target.retries,
-            "redirects": !args.target.no_redirects,
-            "dial_hints": args.target.dial_hints,
-            "history": !output.no_history,
-        }),
+        configuration: configuration(args, output, config, &target),
         partial: true,
     }
+}
+
+/// What was asked for, as the record has it.
+pub(super) fn configuration(args: &RunArgs, output: &OutputArgs, config: &LoadConfig, target: &str) -> Value {
+    json!({
+        "load": config,
+        "target": target,
+        "connections": args.target.connections,
+        "route": args.target.route.to_string(),
+        "retries": args.target.retries,
+        "redirects": !args.target.no_redirects,
+        "dial_hints": args.target.dial_hints,
+        "history": !output.no_history,
+    })
 }
 
 pub(super) fn nodes(client: &Client) -> Vec<NodeInfo> {

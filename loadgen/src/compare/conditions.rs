@@ -32,6 +32,9 @@ const HARMLESS: [&str; 11] = [
     "interval",
 ];
 
+/// Last parts of configuration paths that change no number: where a plan was read, and what only the verdict goes by.
+const NOT_OPTIONS: [&str; 4] = ["file", "client_cores", "lateness_limit", "waits_are_expected"];
+
 /// Something that is not the same in two runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
@@ -183,17 +186,38 @@ fn configurations(found: &mut Found, base: &Value, new: &Value) {
         if matches!(last, "rate" | "seed" | "endpoints") {
             continue;
         }
-        let of = |leaves: &BTreeMap<String, String>| {
-            leaves.get(path).cloned().unwrap_or_else(|| "not given".into())
+        let of = |leaves: &BTreeMap<String, &Value>| match leaves.get(path) {
+            None => "not given".into(),
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
         };
-        let name = path.strip_prefix("load.").unwrap_or(path);
-        let name = name.strip_prefix("workload.").unwrap_or(name);
-        found.compare(!HARMLESS.contains(&last), name, of(&old), of(&now));
+        found.compare(!HARMLESS.contains(&last), name(path), of(&old), of(&now));
     }
 }
 
+/// What was asked for, by name, without what may differ, without the target, and without places and clocks of machines.
+pub(super) fn options(configuration: &Value) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    leaves(configuration, String::new(), &mut all);
+    let matters = |path: &str| {
+        let last = path.rsplit('.').next().unwrap_or(path);
+        let elsewhere = path == "target" || path == "agents" || path.starts_with("agents.");
+        !elsewhere && !HARMLESS.contains(&last) && !NOT_OPTIONS.contains(&last)
+    };
+    all.into_iter()
+        .filter(|(path, value)| !value.is_null() && matters(path))
+        .map(|(path, value)| (name(&path).to_owned(), value.clone()))
+        .collect()
+}
+
+/// How a path is called in messages.
+fn name(path: &str) -> &str {
+    let name = path.strip_prefix("load.").unwrap_or(path);
+    name.strip_prefix("workload.").unwrap_or(name)
+}
+
 /// Every value that is no object, by its path.
-fn leaves(value: &Value, path: String, into: &mut BTreeMap<String, String>) {
+fn leaves<'a>(value: &'a Value, path: String, into: &mut BTreeMap<String, &'a Value>) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
@@ -201,8 +225,7 @@ fn leaves(value: &Value, path: String, into: &mut BTreeMap<String, String>) {
                 leaves(field, format!("{path}{separator}{name}"), into);
             }
         }
-        Value::String(text) => drop(into.insert(path, text.clone())),
-        other => drop(into.insert(path, other.to_string())),
+        other => drop(into.insert(path, other)),
     }
 }
 

@@ -151,7 +151,7 @@ fn answered_nothing(trial: &Trial) -> bool {
 
 /// The metric in all trials, if all have it and it can be compared. Where nothing was answered, the throughput is zero and latency
 /// is infinite: both are the worst there is, not missing.
-fn values(metric: Metric, trials: &[Trial]) -> Option<Vec<f64>> {
+pub(super) fn values(metric: Metric, trials: &[Trial]) -> Option<Vec<f64>> {
     let usable = |value: &f64| (*value > 0.0 || metric == Metric::Throughput) && value.is_finite();
     let value = |trial: &Trial| match (metric, trial.metrics.get(&metric)) {
         (Metric::Latency(..), None) if answered_nothing(trial) => Some(f64::INFINITY),

@@ -9,10 +9,14 @@
 //! Promises: runs made under different conditions are refused, with every difference named ([`differences`]); single requests are
 //! never taken for independent trials; a set too small to show anything is called undecided, not unchanged. Two sides that are the same
 //! are told apart in fewer than 5 % of all comparisons.
+//!
+//! Two different targets can be compared too; their ratios can be kept in a file ([`Ratios`]) and later ones be held against
+//! them ([`judge()`]).
 
 mod conditions;
 mod judge;
 mod live;
+mod ratios;
 mod trial;
 
 #[cfg(test)]
@@ -23,4 +27,8 @@ pub use judge::{
     ALPHA, Change, Comparison, ComparisonVerdict, MetricComparison, NOISE, compare, trials_needed,
 };
 pub use live::{Side, SideName, Trials, interleave, trial_order};
-pub use trial::{Metric, Trial, TrialError};
+pub use ratios::{
+    Judged, Judgement, Party, Quantity, Ratio, RatioVerdict, Ratios, RatiosError, RatiosVerdict, Setup,
+    doubts, judge,
+};
+pub use trial::{Doubt, Metric, Trial, TrialError};

@@ -74,6 +74,26 @@ pub struct Trial {
     pub within_run: BTreeMap<Metric, (f64, f64)>,
     /// What speaks against the run's numbers, a sentence each.
     pub warnings: Vec<String>,
+    /// Those of the warnings that forbid to conclude anything about the target.
+    pub doubts: Vec<Doubt>,
+}
+
+/// Why a run says nothing about its target. The text names the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// The generator was the limit.
+    GeneratorBound(String),
+    /// It never settled, was too short, or too much of it failed.
+    Invalid(String),
+    /// The target returned values that nobody can have written.
+    Damaged(String),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Doubt::GeneratorBound(reason) | Doubt::Invalid(reason) | Doubt::Damaged(reason)) = self;
+        f.write_str(reason)
+    }
 }
 
 /// A run without numbers to compare.
@@ -92,9 +112,11 @@ impl Trial {
         let load = run.load.as_ref().ok_or_else(|| TrialError {
             label: label.to_owned(),
         })?;
+        let doubts = doubts(label, load);
         let mut trial = Trial {
             label: label.to_owned(),
-            warnings: warnings(label, load),
+            warnings: warnings(label, load, &doubts),
+            doubts,
             ..Trial::default()
         };
         trial
@@ -179,30 +201,44 @@ fn throughput(load: &Load) -> Option<f64> {
     (time > 0).then(|| ok as f64 / (time as f64 / 1e9))
 }
 
-fn warnings(label: &str, load: &Load) -> Vec<String> {
-    let mut warnings = Vec::new();
+fn warnings(label: &str, load: &Load, doubts: &[Doubt]) -> Vec<String> {
+    // Neither forbids a conclusion: the first is a finding, and what the second does shows between trials.
+    let told = match &load.verdict {
+        LoadVerdict::Overloaded(because) => Some(format!("{label} was overloaded: {because}")),
+        LoadVerdict::Noisy(because) => Some(format!("{label} was noisy: {because}")),
+        _ => None,
+    };
+    told.into_iter()
+        .chain(doubts.iter().map(Doubt::to_string))
+        .collect()
+}
+
+fn doubts(label: &str, load: &Load) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
     match &load.verdict {
-        LoadVerdict::Valid => {}
-        LoadVerdict::GeneratorBound(because) => {
-            warnings.push(format!("{label} was limited by the generator: {because}"))
+        LoadVerdict::Valid | LoadVerdict::Overloaded(_) | LoadVerdict::Noisy(_) => {}
+        LoadVerdict::GeneratorBound(because) => doubts.push(Doubt::GeneratorBound(format!(
+            "{label} was limited by the generator: {because}"
+        ))),
+        LoadVerdict::Unsteady(because) => {
+            doubts.push(Doubt::Invalid(format!("{label} never settled: {because}")));
         }
-        LoadVerdict::Overloaded(because) => warnings.push(format!("{label} was overloaded: {because}")),
-        LoadVerdict::Noisy(because) => warnings.push(format!("{label} was noisy: {because}")),
-        LoadVerdict::Unsteady(because) => warnings.push(format!("{label} never settled: {because}")),
-        LoadVerdict::TooThin(because) => warnings.push(format!("{label} is too thin: {because}")),
+        LoadVerdict::TooThin(because) => {
+            doubts.push(Doubt::Invalid(format!("{label} is too thin: {because}")));
+        }
     }
     let bad = load.counts.total() - load.counts.ok;
     if bad as f64 > load.counts.total() as f64 * FAILED_SHARE_MAX {
-        warnings.push(format!(
+        doubts.push(Doubt::Invalid(format!(
             "{label}: {bad} of {} operations did not end ok, and latencies are those of the others",
             load.counts.total()
-        ));
+        )));
     }
     if load.integrity_errors > 0 {
-        warnings.push(format!(
+        doubts.push(Doubt::Damaged(format!(
             "{label} returned {} damaged values",
             load.integrity_errors
-        ));
+        )));
     }
-    warnings
+    doubts
 }
