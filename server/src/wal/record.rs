@@ -165,6 +165,9 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Record, &'static str> {
     if bytes.len() < fixed {
         return Err("a record is cut short");
     }
+    if matches!(tag, COMMAND | CONFIGURATION) {
+        return take_entry(tag, bytes).map(Record::Entry);
+    }
     let head = bytes.split_to(fixed);
     Ok(match tag {
         HARD_STATE => Record::HardState(HardState {
@@ -175,14 +178,16 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Record, &'static str> {
         RESET => Record::Reset(position_at(&head, 1)?),
         DISTRUST => Record::Distrust(position_at(&head, 1)?),
         TRUST => Record::Trust,
-        CHECKPOINT => Record::Checkpoint(take_checkpoint(&head, bytes)?),
-        _ => Record::Entry(take_entry(tag, &head, bytes)?),
+        _ => Record::Checkpoint(take_checkpoint(&head, bytes)?),
     })
 }
 
-fn take_entry(tag: u8, head: &[u8], rest: &mut Bytes) -> Result<Entry, &'static str> {
-    let len = u32_at(head, 1) as usize;
-    if rest.len() < len {
+/// Almost all records are entries, so the head is looked at where it stands. It is there.
+fn take_entry(tag: u8, bytes: &mut Bytes) -> Result<Entry, &'static str> {
+    let len = u32_at(bytes, 1) as usize;
+    let (index, term) = (u64_at(bytes, 5), u64_at(bytes, 13));
+    bytes.advance(ENTRY_HEAD_BYTES);
+    if bytes.len() < len {
         return Err("an entry is cut short");
     }
     let kind = match tag {
@@ -190,10 +195,10 @@ fn take_entry(tag: u8, head: &[u8], rest: &mut Bytes) -> Result<Entry, &'static 
         _ => EntryKind::Command,
     };
     Ok(Entry {
-        index: u64_at(head, 5),
-        term: u64_at(head, 13),
+        index,
+        term,
         kind,
-        payload: rest.split_to(len),
+        payload: bytes.split_to(len),
     })
 }
 
