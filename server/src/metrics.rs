@@ -178,6 +178,25 @@ impl Page {
         self.family(name, kind, help);
         self.sample(name, &[], value.into().0);
     }
+
+    /// `within` tells for each upper bound in seconds, in rising order, how many of the `count` did not exceed it.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        within: impl IntoIterator<Item = (f64, u64)>,
+        sum: f64,
+        count: u64,
+    ) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (bound, within) in within {
+            self.sample(&bucket, &[("le", &bound.to_string())], within as f64);
+        }
+        self.sample(&bucket, &[("le", "+Inf")], count as f64);
+        self.sample(&format!("{name}_sum"), &[], sum);
+        self.sample(&format!("{name}_count"), &[], count as f64);
+    }
 }
 
 /// Counts and indexes become floating-point numbers here, as Prometheus has it: exact up to 2⁵³.
@@ -322,17 +341,13 @@ fn peers(page: &mut Page, status: &NodeStatus) {
 fn disk(page: &mut Page, sources: &Sources) {
     let wal = sources.wal.snapshot();
     let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
-    page.one(
-        "wal_fsyncs_total",
-        "counter",
-        "Group commits made durable.",
-        wal.syncs,
-    );
-    page.one(
-        "wal_fsync_seconds_total",
-        "counter",
-        "Time spent making them durable.",
+    let bounds = WalStats::SYNC_BOUNDS.map(|bound| bound.as_secs_f64());
+    page.histogram(
+        "wal_fsync_duration_seconds",
+        "What it took to make group commits durable.",
+        bounds.into_iter().zip(wal.syncs_within),
         seconds(wal.sync_ns_total),
+        wal.syncs,
     );
     page.one(
         "wal_fsync_seconds_max",

@@ -50,13 +50,17 @@ fn parse(page: &str) -> BTreeMap<String, f64> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, found) = rest.split_once(' ').unwrap();
             assert_eq!(name, helped, "a family says what it is");
-            assert!(["counter", "gauge"].contains(&found), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&found), "{line}");
             assert_eq!(found == "counter", name.ends_with("_total"), "{line}");
             (family, kind) = (name.to_owned(), found.to_owned());
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-            assert_eq!(name, family, "{line}");
+            let of_family = match (kind.as_str(), name.strip_prefix(family.as_str())) {
+                ("histogram", Some(rest)) => ["_bucket", "_sum", "_count"].contains(&rest),
+                (_, rest) => rest == Some(""),
+            };
+            assert!(of_family, "{line}");
             let labels = labels.strip_suffix('}').unwrap();
             for label in labels.split(',').filter(|label| !label.is_empty()) {
                 let (label, value) = label.split_once('=').unwrap();
@@ -74,6 +78,16 @@ fn parse(page: &str) -> BTreeMap<String, f64> {
         }
     }
     samples
+}
+
+/// The buckets of a histogram on a page, in the order in which they stand there: upper bound and how many did not exceed it.
+fn buckets(page: &str, family: &str) -> Vec<(f64, f64)> {
+    let bucket = |line: &str| {
+        let rest = line.strip_prefix(family)?.strip_prefix("_bucket{le=\"")?;
+        let (bound, count) = rest.split_once("\"} ")?;
+        Some((bound.parse().unwrap(), count.parse().unwrap()))
+    };
+    page.lines().filter_map(bucket).collect()
 }
 
 /// Where a node listens, and where for those who watch over it.
@@ -160,7 +174,8 @@ async fn metrics_can_be_scraped_and_grow_with_what_happens() {
         ..Default::default()
     };
     client.get(timed(get)).await.unwrap();
-    let after = parse(&scrape(metrics).await);
+    let page = scrape(metrics).await;
+    let after = parse(&page);
     let grown = |name: &str| after[name] - before[name];
     assert_eq!(
         grown("kv_requests_total{operation=\"write\",outcome=\"ok\"}"),
@@ -168,7 +183,21 @@ async fn metrics_can_be_scraped_and_grow_with_what_happens() {
     );
     assert_eq!(grown("kv_requests_total{operation=\"read\",outcome=\"ok\"}"), 1.0);
     assert_eq!(grown("raft_applied_index"), 10.0);
-    assert!(grown("wal_fsyncs_total") >= 1.0 && grown("wal_fsync_seconds_total") > 0.0);
+    // One at a time, so each had to be durable before the next.
+    assert!(
+        grown("wal_fsync_duration_seconds_count") >= 10.0 && grown("wal_fsync_duration_seconds_sum") > 0.0
+    );
+    let buckets = buckets(&page, "wal_fsync_duration_seconds");
+    assert!(
+        buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1),
+        "{buckets:?}"
+    );
+    let [(first, _), .., (last, _), (endless, all)] = buckets[..] else {
+        panic!("{buckets:?}")
+    };
+    assert_eq!((first, last, endless), (0.00005, 6.5536, f64::INFINITY));
+    assert_eq!(all, after["wal_fsync_duration_seconds_count"]);
+    assert!(after["wal_fsync_seconds_max"] > 0.0);
     assert!(after["process_resident_memory_bytes"] > 1e6 && after["process_open_fds"] > 3.0);
     assert_eq!(after["wal_full"], 0.0);
     assert_eq!(

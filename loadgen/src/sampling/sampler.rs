@@ -383,7 +383,7 @@ mod tests {
                     let mut request = [0; 512];
                     assert!(stream.read(&mut request).unwrap() > 0);
                     let page = format!(
-                        "HTTP/1.0 200 OK\r\n\r\nwal_fsyncs_total {}\nwal_fsync_seconds_total {}\n",
+                        "HTTP/1.0 200 OK\r\n\r\nwal_fsync_duration_seconds_count {}\nwal_fsync_duration_seconds_sum {}\n",
                         number * 8,
                         f64::from(number) * 0.5
                     );

@@ -16,7 +16,11 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Most edges of a histogram that are kept; a page with more is taken to be without one.
 const BUCKETS_MAX: usize = 256;
 
-const ETCD_FSYNC: &str = "etcd_disk_wal_fsync_duration_seconds";
+/// The histograms of fsyncs: our own and etcd's.
+const HISTOGRAMS: [&str; 2] = [
+    "wal_fsync_duration_seconds",
+    "etcd_disk_wal_fsync_duration_seconds",
+];
 
 /// How far a store's counters of fsyncs have come.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,7 +41,7 @@ pub(super) fn scrape(address: SocketAddr) -> io::Result<Fsyncs> {
     fsyncs(&page).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            "the page has neither wal_fsync_seconds_total nor etcd_disk_wal_fsync_duration_seconds",
+            "the page has neither wal_fsync_duration_seconds nor etcd_disk_wal_fsync_duration_seconds",
         )
     })
 }
@@ -93,16 +97,13 @@ fn fsyncs(page: &str) -> Option<Fsyncs> {
         let Some((name, value)) = sample(line) else {
             continue;
         };
-        match name {
-            "wal_fsyncs_total" => count = whole(value),
-            "wal_fsync_seconds_total" => total = nanoseconds(value),
-            "wal_fsync_seconds_max" => max = nanoseconds(value),
-            _ => match name.strip_prefix(ETCD_FSYNC) {
-                Some("_count") => count = whole(value),
-                Some("_sum") => total = nanoseconds(value),
-                Some(rest) => buckets.extend(bucket(rest, value)),
-                None => {}
-            },
+        let of_histogram = HISTOGRAMS.iter().find_map(|family| name.strip_prefix(family));
+        match (name, of_histogram) {
+            ("wal_fsync_seconds_max", _) => max = nanoseconds(value),
+            (_, Some("_count")) => count = whole(value),
+            (_, Some("_sum")) => total = nanoseconds(value),
+            (_, Some(rest)) => buckets.extend(bucket(rest, value)),
+            (_, None) => {}
         }
     }
     buckets.sort_unstable();
@@ -158,8 +159,13 @@ mod tests {
 
     use super::*;
 
-    const OURS: &str = "# HELP wal_fsyncs_total Group commits made durable.\n# TYPE wal_fsyncs_total counter\n\
-        wal_fsyncs_total 40\nwal_fsync_seconds_total 0.0625\nwal_fsync_seconds_max 0.005\nraft_role{role=\"leader\"} 1\n";
+    const OURS: &str = "# HELP wal_fsync_duration_seconds What it took to make group commits durable.\n\
+        # TYPE wal_fsync_duration_seconds histogram\n\
+        wal_fsync_duration_seconds_bucket{le=\"0.0016\"} 30\n\
+        wal_fsync_duration_seconds_bucket{le=\"+Inf\"} 40\n\
+        wal_fsync_duration_seconds_sum 0.0625\n\
+        wal_fsync_duration_seconds_count 40\n\
+        wal_fsync_seconds_max 0.005\nraft_role{role=\"leader\"} 1\n";
 
     const ETCD: &str = "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.001\"} 5\n\
         etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.002\"} 18\n\
@@ -189,7 +195,7 @@ mod tests {
             (ours.count, ours.total, ours.max),
             (40, 62_500_000, Some(5_000_000))
         );
-        assert!(ours.buckets.is_empty());
+        assert_eq!(ours.buckets, [(1_600_000, 30), (u64::MAX, 40)]);
         let etcd = fsyncs(ETCD).unwrap();
         assert_eq!((etcd.count, etcd.total, etcd.max), (20, 250_000_000, None));
         assert_eq!(etcd.buckets, [(1_000_000, 5), (2_000_000, 18), (u64::MAX, 20)]);
@@ -198,8 +204,9 @@ mod tests {
     #[test]
     fn pages_without_these_numbers_have_none_and_broken_histograms_are_dropped() {
         assert_eq!(fsyncs(""), None);
-        assert_eq!(fsyncs("wal_fsyncs_total 40\n"), None);
-        assert_eq!(fsyncs("wal_fsyncs_total NaN\nwal_fsync_seconds_total -1\n"), None);
+        let [count, sum] = ["count", "sum"].map(|part| format!("wal_fsync_duration_seconds_{part}"));
+        assert_eq!(fsyncs(&format!("{count} 40\n")), None);
+        assert_eq!(fsyncs(&format!("{count} NaN\n{sum} -1\n")), None);
         let falling = ETCD.replace("\"} 5\n", "\"} 19\n");
         assert!(fsyncs(&falling).unwrap().buckets.is_empty());
         let endless = ETCD.replace("+Inf", "0.004");

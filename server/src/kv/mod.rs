@@ -341,13 +341,15 @@ impl Store {
     }
 
     fn put_version(&mut self, key: String, new: Versioned) -> Versioned {
-        self.map_digest = self.map_digest.wrapping_add(fingerprint(&key, &new));
-        let old = self.map.get(&key).map_or(0, |old| fingerprint(&key, old));
-        self.map_digest = self.map_digest.wrapping_sub(old);
+        let of_key = crc32c::crc32c(key.as_bytes());
+        self.map_digest = self.map_digest.wrapping_add(fingerprint_of(of_key, &new));
         if new.value.is_none() {
             self.deleted.insert(new.index, key.clone());
         }
+        // The old version comes with setting the new one: looking it up first would cost as much again.
         let before = self.map.insert(key, new);
+        let old = before.as_ref().map_or(0, |old| fingerprint_of(of_key, old));
+        self.map_digest = self.map_digest.wrapping_sub(old);
         self.keys += u64::from(before.is_none());
         if let Some(Versioned { value: None, index }) = before {
             self.deleted.remove(&index);
@@ -383,8 +385,12 @@ fn kept(value: Bytes, payload_bytes: usize) -> Bytes {
 
 /// A checksum of one key and its version. It is 64 bits long, of which 32 depend on the value.
 fn fingerprint(key: &str, version: &Versioned) -> u64 {
+    fingerprint_of(crc32c::crc32c(key.as_bytes()), version)
+}
+
+/// The same of a key with this checksum.
+fn fingerprint_of(low: u32, version: &Versioned) -> u64 {
     let value = version.value.as_deref().unwrap_or_default();
-    let low = crc32c::crc32c(key.as_bytes());
     let high = crc32c::crc32c_append(low ^ version.value.is_some() as u32, value);
     mixed(low, high, version.index)
 }

@@ -15,7 +15,7 @@
 //!
 //! Every segment begins with a checkpoint, so that earlier segments are needed only for the entries in them.
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 
 use super::frame::{Lsn, NUMBER_MAX, u32_at, u64_at};
 use super::shape::Shape;
@@ -149,9 +149,9 @@ pub(super) fn is_checkpoint(bytes: &[u8]) -> bool {
     bytes.first() == Some(&CHECKPOINT)
 }
 
-/// Takes the first record off `bytes`. Entries share the memory of `bytes`. The checksum of `bytes` was right, so an
+/// Takes the first record off `bytes`. Each entry has memory of its own. The checksum of `bytes` was right, so an
 /// error here means that another program wrote them.
-pub(super) fn take(bytes: &mut Bytes) -> Result<Record, &'static str> {
+pub(super) fn take(bytes: &mut &[u8]) -> Result<Record, &'static str> {
     let tag = *bytes.first().ok_or("fewer records than announced")?;
     let fixed = match tag {
         HARD_STATE => HARD_STATE_BYTES,
@@ -162,29 +162,23 @@ pub(super) fn take(bytes: &mut Bytes) -> Result<Record, &'static str> {
         CHECKPOINT => CHECKPOINT_HEAD_BYTES,
         _ => return Err("a record of unknown kind"),
     };
-    if bytes.len() < fixed {
-        return Err("a record is cut short");
-    }
-    let head = bytes.split_to(fixed);
+    let head = bytes.split_off(..fixed).ok_or("a record is cut short")?;
     Ok(match tag {
         HARD_STATE => Record::HardState(HardState {
-            term: u64_at(&head, 1),
-            vote: vote_at(&head, 9)?,
+            term: u64_at(head, 1),
+            vote: vote_at(head, 9)?,
         }),
-        TRUNCATE => Record::Truncate(u64_at(&head, 1)),
-        RESET => Record::Reset(position_at(&head, 1)?),
-        DISTRUST => Record::Distrust(position_at(&head, 1)?),
+        TRUNCATE => Record::Truncate(u64_at(head, 1)),
+        RESET => Record::Reset(position_at(head, 1)?),
+        DISTRUST => Record::Distrust(position_at(head, 1)?),
         TRUST => Record::Trust,
-        CHECKPOINT => Record::Checkpoint(take_checkpoint(&head, bytes)?),
-        _ => Record::Entry(take_entry(tag, &head, bytes)?),
+        CHECKPOINT => Record::Checkpoint(take_checkpoint(head, bytes)?),
+        _ => Record::Entry(take_entry(tag, head, bytes)?),
     })
 }
 
-fn take_entry(tag: u8, head: &[u8], rest: &mut Bytes) -> Result<Entry, &'static str> {
-    let len = u32_at(head, 1) as usize;
-    if rest.len() < len {
-        return Err("an entry is cut short");
-    }
+fn take_entry(tag: u8, head: &[u8], rest: &mut &[u8]) -> Result<Entry, &'static str> {
+    let payload = rest.split_off(..u32_at(head, 1) as usize);
     let kind = match tag {
         CONFIGURATION => EntryKind::Configuration,
         _ => EntryKind::Command,
@@ -193,11 +187,11 @@ fn take_entry(tag: u8, head: &[u8], rest: &mut Bytes) -> Result<Entry, &'static 
         index: u64_at(head, 5),
         term: u64_at(head, 13),
         kind,
-        payload: rest.split_to(len),
+        payload: Bytes::copy_from_slice(payload.ok_or("an entry is cut short")?),
     })
 }
 
-fn take_checkpoint(head: &[u8], rest: &mut Bytes) -> Result<Checkpoint, &'static str> {
+fn take_checkpoint(head: &[u8], rest: &mut &[u8]) -> Result<Checkpoint, &'static str> {
     let hard_state = HardState {
         vote: vote_at(head, 9)?,
         term: u64_at(head, 18),
@@ -214,7 +208,7 @@ fn take_checkpoint(head: &[u8], rest: &mut Bytes) -> Result<Checkpoint, &'static
     }
     let runs = (0..count).map(|at| position_at(rest, at * 16));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
-    rest.advance(count * 16);
+    *rest = &rest[count * 16..];
     let shape = Shape::restore(hard_state, suspect, base, end, runs);
     Ok(Checkpoint {
         covers: Some(u64_at(head, 1))

@@ -10,7 +10,7 @@ use super::rebuild;
 use super::scanner::Scanner;
 use super::segment::{self, Segment};
 use super::shape::Shape;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::raft::{HardState, Position, Recovered};
 
 /// What opening a log came upon.
@@ -219,9 +219,14 @@ fn remove(disk: &dyn Disk, dir: &Path, paths: &[PathBuf]) -> Result<(), WalError
     Ok(())
 }
 
-pub(super) fn read_whole(file: &dyn crate::disk::DiskFile) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_whole(file: &dyn DiskFile) -> std::io::Result<Vec<u8>> {
+    read_whole_into(file, Vec::new())
+}
+
+/// The same in the memory of `data`, whatever it held. Fresh memory costs about as much as reading from the cache.
+pub(super) fn read_whole_into(file: &dyn DiskFile, mut data: Vec<u8>) -> std::io::Result<Vec<u8>> {
     let len = usize::try_from(file.len_bytes()?).map_err(std::io::Error::other)?;
-    let mut data = vec![0; len];
+    data.resize(len, 0);
     let mut at = 0;
     while at < len {
         match file.read_at(&mut data[at..], at as u64)? {

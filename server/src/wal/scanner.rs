@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
 use super::error::{Corruption, WalError};
 use super::frame::{FrameHeader, HEADER_BYTES, Lsn, SECTOR_BYTES, is_zero, len_without_zeros, zero_sectors};
 use super::log::{Held, WalOptions};
 use super::record::{self, Checkpoint, Record};
-use super::recover::{Bounds, Cut, Rebuild, Scan, ZeroOut, read_whole};
+use super::recover::{Bounds, Cut, Rebuild, Scan, ZeroOut, read_whole_into};
 use super::segment::{self, BadHeader, Segment};
 use super::verdict::{Finding, Later, Verdict, judge};
 use crate::disk::Disk;
@@ -30,6 +28,8 @@ pub(super) struct Scanner<'a> {
     stopped: Option<(Stop, Later)>,
     /// The segments from there on, whole.
     later: Vec<LaterSegment>,
+    /// The memory of a segment that is done with, for the next.
+    spare: Vec<u8>,
 }
 
 /// A segment with or behind the damage.
@@ -59,6 +59,7 @@ impl<'a> Scanner<'a> {
             given_up: None,
             stopped: None,
             later: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -80,7 +81,8 @@ impl<'a> Scanner<'a> {
                 .and_then(|()| file.forget_cache())
                 .map_err(|source| WalError::io("sync", &path, source))?;
         }
-        let data = read_whole(&*file).map_err(|source| WalError::io("read", &path, source))?;
+        let data = read_whole_into(&*file, std::mem::take(&mut self.spare))
+            .map_err(|source| WalError::io("read", &path, source))?;
         match segment::check_header(&data, number, &self.options.node) {
             Ok((layout, one_is_damaged)) => {
                 self.scan.info.mended += u64::from(one_is_damaged);
@@ -155,6 +157,8 @@ impl<'a> Scanner<'a> {
                 align_bytes: segment.align_bytes,
                 data,
             });
+        } else {
+            self.spare = data;
         }
         // The log goes on behind its last frame, even if a later segment exists already.
         if self.scan.info.frames > frames_before || self.scan.open.is_empty() {
@@ -257,9 +261,7 @@ impl<'a> Scanner<'a> {
         at: usize,
         header: FrameHeader,
     ) -> Result<(), WalError> {
-        let payload = &data[at + HEADER_BYTES..at + header.frame_len()];
-        // One piece of memory per frame, shared by its entries.
-        let mut records = Bytes::copy_from_slice(payload);
+        let mut records = &data[at + HEADER_BYTES..at + header.frame_len()];
         let opens = at as u64 == segment.first_frame_at();
         let replayed = (0..header.records)
             .try_for_each(|number| {
@@ -306,7 +308,9 @@ impl<'a> Scanner<'a> {
             }
             Record::Truncate(from) => {
                 shape.truncate(from).map_err(|v| v.to_string())?;
-                recovered.entries.retain(|entry| entry.index < from);
+                // In order of their indexes, as the shape has checked.
+                let kept = recovered.entries.partition_point(|entry| entry.index < from);
+                recovered.entries.truncate(kept);
                 if shape.end().index < recovered.base.index {
                     recovered.base = shape.end();
                 }
