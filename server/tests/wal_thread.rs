@@ -222,13 +222,18 @@ fn the_next_segment_is_filled_in_step_with_the_use_of_this_one_and_complete_befo
     let disk = MemDisk::default();
     let segments = || {
         let names = disk.list(&dir()).unwrap();
-        names.into_iter().filter(|name| name.starts_with("wal-")).count()
+        names.into_iter().filter(|name| name.ends_with(".seg")).count()
     };
     let (handle, reports) = start(&disk, &options);
     handle.submit(append(1, b"little"));
     assert_eq!(next(&reports).unwrap(), 1);
     handle.shutdown();
-    assert_eq!(segments(), 1, "nothing is left of what was begun");
+    let names = disk.list(&dir()).unwrap();
+    assert!(names.contains(&"wal-000000000002.tmp".to_owned()), "{names:?}");
+    let lost = MemDisk::of(disk.state());
+    lost.remove(&segment(1)).unwrap();
+    let refused = open(&lost, &options).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("is missing"), "{refused}");
 
     let (handle, reports) = start(&disk, &options);
     // Seventeen twentieths of a segment.

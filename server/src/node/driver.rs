@@ -129,6 +129,7 @@ impl Driver {
         loop {
             let mut durable = None;
             let mut control = None;
+            let begin_by = self.gathering.begin_by();
             tokio::select! {
                 biased;
                 event = self.parts.durable.recv() => {
@@ -137,6 +138,7 @@ impl Driver {
                 event = self.parts.control.recv() => control = event,
                 _ = self.parts.links.recv_many(&mut links, TURN_EVENTS_MAX) => {}
                 _ = ticks.tick() => self.tick(),
+                () = tokio::time::sleep_until(begin_by.unwrap_or_else(Instant::now)), if begin_by.is_some() => {}
                 // The rest comes below, where their operations are counted.
                 _ = self.parts.requests.recv_many(&mut requests, 1) => {}
             }
@@ -165,7 +167,6 @@ impl Driver {
     fn tick(&mut self) {
         self.parts.core.set_unfit(self.parts.wal.is_full());
         self.parts.core.tick();
-        self.gathering.tick();
         self.reads.forget_the_gone();
         self.complain_without_leader();
     }
@@ -276,7 +277,7 @@ impl Driver {
     /// Proposes the writes whose time has come.
     fn begin_writes(&mut self) {
         let leads = self.parts.core.role() == RoleKind::Leader;
-        for write in self.gathering.take_due(leads) {
+        for write in self.gathering.take_due(leads, Instant::now) {
             match self.objection(&write) {
                 Some(failure) => refuse(write, &failure),
                 None => self.propose(write),

@@ -3,7 +3,8 @@
 //! # The story
 //!
 //! A log is a row of segments, files of fixed size that are filled with zeros before they are used, each in step with the
-//! use of the one before it, so that a group commit is one `write` and one `fdatasync` that touches no metadata. Requests from the core ([`Io`]) queue up
+//! use of the one before it, so that a group commit is one `write` and one `fdatasync` that touches no metadata. Requests from the
+//! core ([`Io`]) queue up
 //! in front of one [thread](WalThread). It takes all there are, encodes them into one [frame], writes it, syncs
 //! it, and reports the last number. While the sync runs, the next group gathers: there is no timer, and nothing waits
 //! for company.
@@ -22,7 +23,7 @@
 //! [error](Corruption) that names file, byte, frame and entries, and then nothing is changed on disk.
 //!
 //! Every segment begins with a checkpoint: what has to be known of all the earlier ones, but for their entries. So
-//! [`Wal::release`] can remove them as soon as a snapshot holds what was in them. There is always one segment ahead, so a
+//! [`Wal::release`] can remove them as soon as a snapshot holds what was in them. There is always space reserved for one segment ahead, so a
 //! full disk is known of while there is still room for votes and for what was accepted; after that the log waits for
 //! space, and fails nobody.
 //!

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::WalError;
 use super::log::WalOptions;
@@ -18,7 +18,7 @@ const RETRY_FULL: Duration = Duration::from_millis(500);
 /// How often whoever waits for a segment looks whether the disk has turned out to be full.
 const LOOK_FULL: Duration = Duration::from_millis(5);
 
-/// Zeros that nobody waits for yet are written in pieces of this size.
+/// Zeros that nobody waits for yet are written in pieces of this size; larger ones if they fall behind.
 pub(super) const STEP_BYTES: u64 = 128 << 10;
 
 /// What the thread is told.
@@ -148,14 +148,28 @@ impl Work {
         let mut used_bytes = 0;
         loop {
             match self.prepare(number, &mut used_bytes)? {
-                Err(error) if error.is_full() => self.stats.set_full(true),
+                Err(error) if error.is_full() => {
+                    self.stats.set_full(true);
+                    // A full log takes no writes whose progress would ask for more.
+                    used_bytes = u64::MAX;
+                }
                 Err(error) if error.is_out_of_files() => {}
                 outcome => return Ok(outcome),
             }
-            // A full log takes no writes whose progress would ask for more.
-            used_bytes = u64::MAX;
-            match self.queue.recv_timeout(RETRY_FULL) {
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            self.wait(RETRY_FULL, &mut used_bytes)?;
+        }
+    }
+
+    /// Waits so long, whatever is heard of the segment in use meanwhile.
+    fn wait(&self, time: Duration, used_bytes: &mut u64) -> Result<(), Closed> {
+        let end = Instant::now() + time;
+        loop {
+            match self
+                .queue
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(order) => *used_bytes = order.used_bytes().max(*used_bytes),
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Closed),
             }
         }
@@ -170,15 +184,10 @@ impl Work {
             Err(error) => return Ok(Err(error)),
         };
         while !filling.is_full() {
-            if self.await_need(&filling, used_bytes).is_err() {
-                filling.give_up();
-                return Err(Closed);
-            }
-            let piece_bytes = match *used_bytes {
-                u64::MAX => PIECE_BYTES,
-                _ => STEP_BYTES as usize,
-            };
-            if let Err(error) = filling.fill(piece_bytes) {
+            // What was begun stays when the log is closed: a sign, until the next open, that the segment before it must be there.
+            let behind_bytes = self.await_need(&filling, used_bytes)?;
+            let piece_bytes = behind_bytes.clamp(STEP_BYTES, PIECE_BYTES as u64);
+            if let Err(error) = filling.fill(piece_bytes as usize) {
                 filling.give_up();
                 return Ok(Err(error));
             }
@@ -186,15 +195,23 @@ impl Work {
         Ok(filling.finish(&self.dir))
     }
 
-    /// Returns when the segment in use has come so far that more of the next one should be filled.
-    fn await_need(&self, filling: &Filling<'_>, used_bytes: &mut u64) -> Result<(), Closed> {
-        while let Ok(order) = self.queue.try_recv() {
-            *used_bytes = order.used_bytes().max(*used_bytes);
+    /// Returns when the segment in use has come so far that more of the next one should be filled: how much.
+    fn await_need(&self, filling: &Filling<'_>, used_bytes: &mut u64) -> Result<u64, Closed> {
+        loop {
+            match self.queue.try_recv() {
+                Ok(order) => *used_bytes = order.used_bytes().max(*used_bytes),
+                Err(TryRecvError::Empty) => break,
+                // The first step is made all the same, so that short segments are complete.
+                Err(TryRecvError::Disconnected) if filling.filled_bytes() > 0 => return Err(Closed),
+                Err(TryRecvError::Disconnected) => break,
+            }
         }
-        while filling.filled_bytes() >= wanted_bytes(*used_bytes) {
-            *used_bytes = self.queue.recv().map_err(|_| Closed)?.used_bytes();
+        loop {
+            match wanted_bytes(*used_bytes).saturating_sub(filling.filled_bytes()) {
+                0 => *used_bytes = self.queue.recv().map_err(|_| Closed)?.used_bytes(),
+                behind_bytes => return Ok(behind_bytes),
+            }
         }
-        Ok(())
     }
 }
 

@@ -167,7 +167,7 @@ pub(super) struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    /// Creates the file `path` and reserves all the space that it will need.
+    /// Creates the file `path`, whose name is durable at once, and reserves all the space that it will need.
     pub(super) fn begin(
         disk: &'a dyn Disk,
         path: PathBuf,
@@ -187,7 +187,11 @@ impl<'a> Filling<'a> {
             segment_bytes,
             filled_bytes: 0,
         };
-        match filling.file.allocate(segment_bytes) {
+        let dir = filling.path.parent().unwrap_or(Path::new("."));
+        match disk
+            .sync_dir(dir)
+            .and_then(|()| filling.file.allocate(segment_bytes))
+        {
             Ok(()) => Ok(filling),
             Err(source) => {
                 let failed = WalError::io("reserve space for the log segment", &filling.path, source);
