@@ -47,14 +47,15 @@ was. Four trials a side give it an interval of 95 %; fewer give that from the sm
 much that is worth. Worse by 25 % means a throughput below 0.75 of what is recorded, or a latency or CPU above 1.25 of it. Nothing is
 concluded if the generator was the limit of a trial (unless it was so already when the ratios were recorded), or if a trial never
 settled, was too short, or had more than 0.1 % of its operations fail; then nothing is recorded either, except that the file says
-whose limit the generator was. That a trial was noisy forbids nothing: the interval shows it.
+whose limit the generator was. That a trial was noisy forbids nothing: the interval shows it. A ratio whose estimate is worse by
+more than the tolerance, but not the better end of its interval, is unsure: that is no pass, and more trials would tell.
 
 Exit codes:
-  0   nothing got worse, or it could not be decided; --record: written; --recorded: nothing that decides is a regression
+  0   nothing got worse, or it could not be decided; --record: written; --recorded: all that decides is as good as it was
   1   at least one metric regressed; --recorded: a ratio that decides did, or values came back that nobody can have written
   2   wrong usage, runs made under different conditions, or ratios recorded with other targets or options
   5   the disk cannot be read or written
-  98  --record and --recorded: the trials allow no conclusion, or a ratio that decides was not measured";
+  98  --record and --recorded: the trials allow no conclusion, or a ratio that decides is unsure or was not measured";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]

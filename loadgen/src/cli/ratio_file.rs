@@ -36,8 +36,15 @@ pub(super) struct RatioArgs {
     /// Hold the ratios against those in this file, which must have been recorded with the same options.
     #[arg(long, value_name = "FILE")]
     recorded: Option<PathBuf>,
-    /// A ratio is a regression if even the better end of its interval is worse than recorded by more than this.
-    #[arg(long, value_parser = percent, default_value_t = Percent(TOLERANCE), value_name = "PERCENT")]
+    /// A ratio is a regression if even the better end of its interval is worse than recorded by more than this; if only
+    /// its estimate is, that is unsure and no pass.
+    #[arg(
+        long,
+        value_parser = percent,
+        default_value_t = Percent(TOLERANCE),
+        value_name = "PERCENT",
+        requires = "recorded"
+    )]
     tolerance: Percent,
     /// Let this ratio decide too. Throughput, p50 and CPU always do; p99 is else only shown, because it differs too much
     /// between trials.
@@ -246,6 +253,7 @@ fn judged(line: &Judged) -> String {
         RatioVerdict::Ok => "ok",
         RatioVerdict::Better => "better",
         RatioVerdict::Regression => "regression",
+        RatioVerdict::Unsure => "unsure: more trials would tell",
         RatioVerdict::Missing => "missing",
     };
     let (measured, interval) = match &line.measured {

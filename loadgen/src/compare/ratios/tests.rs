@@ -126,8 +126,8 @@ fn response_times_go_first_and_what_some_trial_lacks_is_left_out() {
 
 #[test]
 fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance() {
-    use RatioVerdict::{Better, Ok, Regression};
-    let held = RatiosVerdict::Held;
+    use RatioVerdict::{Better, Ok, Regression, Unsure};
+    let (held, open) = (RatiosVerdict::Held, RatiosVerdict::NoConclusion);
     for (quantity, low, high, verdict, all) in [
         // More throughput is better: of 0.4, less than 0.3 is worse and more than 0.5 better.
         (
@@ -137,12 +137,14 @@ fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance()
             Regression,
             RatiosVerdict::Regression,
         ),
-        (Metric::Throughput, 0.2, 0.31, Ok, held),
+        (Metric::Throughput, 0.2, 0.31, Unsure, open),
+        (Metric::Throughput, 0.2, 0.41, Ok, held),
         (Metric::Throughput, 0.49, 0.7, Ok, held),
         (Metric::Throughput, 0.51, 0.7, Better, held),
         // Less of everything else.
         (P50, 0.51, 0.7, Regression, RatiosVerdict::Regression),
-        (P50, 0.49, 0.7, Ok, held),
+        (P50, 0.49, 0.7, Unsure, open),
+        (P50, 0.29, 0.7, Ok, held),
         (P50, 0.2, 0.31, Ok, held),
         (P50, 0.2, 0.29, Better, held),
         (
@@ -155,6 +157,7 @@ fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance()
         (Metric::ServerCpu, 0.2, 0.29, Better, held),
         // Only shown.
         (P99, 0.51, 0.7, Regression, held),
+        (P99, 0.49, 0.7, Unsure, held),
     ] {
         assert_eq!(
             verdict_of(quantity, 0.4, low, high),
@@ -163,10 +166,35 @@ fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance()
         );
     }
     // Exactly at the limit is not beyond it.
-    assert_eq!(verdict_of(Metric::Throughput, 1.0, 0.5, 0.75).0, Ok);
+    assert_eq!(verdict_of(Metric::Throughput, 1.0, 0.5, 0.75).0, Unsure);
+    assert_eq!(verdict_of(Metric::Throughput, 1.0, 0.5, 1.0).0, Ok);
     assert_eq!(verdict_of(Metric::Throughput, 1.0, 1.25, 2.0).0, Ok);
-    assert_eq!(verdict_of(P50, 1.0, 1.25, 2.0).0, Ok);
+    assert_eq!(verdict_of(P50, 1.0, 1.25, 2.0).0, Unsure);
+    assert_eq!(verdict_of(P50, 1.0, 1.0, 1.5).0, Ok);
     assert_eq!(verdict_of(P50, 1.0, 0.5, 0.75).0, Ok);
+}
+
+#[test]
+fn a_ratio_that_only_looks_worse_is_no_pass_and_a_regression_beside_it_is_one() {
+    let now = only(Metric::Throughput, 2.0, 1.2, 2.7);
+    let mut recorded = only(Metric::Throughput, 3.4, 3.2, 3.6);
+    let judgement = judge(&recorded, &now, &[], &Quantity::GATES, 0.25);
+    assert_eq!(judgement.ratios[0].verdict, RatioVerdict::Unsure);
+    assert_eq!(judgement.verdict, RatiosVerdict::NoConclusion);
+    assert!(judgement.reasons[0].starts_with("throughput looks worse"));
+    assert!(judgement.reasons[0].contains("more trials would tell"));
+    // Only the worse end is beyond the limit.
+    let near = only(Metric::Throughput, 2.6, 1.2, 2.7);
+    let judgement = judge(&recorded, &near, &[], &Quantity::GATES, 0.25);
+    assert_eq!(judgement.ratios[0].verdict, RatioVerdict::Ok);
+    assert_eq!(judgement.verdict, RatiosVerdict::Held);
+    assert_eq!(judgement.reasons, [""; 0]);
+
+    recorded.ratios.extend(only(P50, 1.0, 1.0, 1.0).ratios);
+    let mut both = now;
+    both.ratios.extend(only(P50, 2.0, 1.9, 2.1).ratios);
+    let judgement = judge(&recorded, &both, &[], &Quantity::GATES, 0.25);
+    assert_eq!(judgement.verdict, RatiosVerdict::Regression);
 }
 
 #[test]
@@ -181,7 +209,11 @@ fn tolerance_and_gates_are_those_given() {
         verdict(&gates, 0.1),
         (RatioVerdict::Regression, RatiosVerdict::Regression)
     );
-    assert_eq!(verdict(&gates, 0.25), (RatioVerdict::Ok, RatiosVerdict::Held));
+    assert_eq!(
+        verdict(&gates, 0.25),
+        (RatioVerdict::Unsure, RatiosVerdict::NoConclusion)
+    );
+    assert_eq!(verdict(&gates, 0.35), (RatioVerdict::Ok, RatiosVerdict::Held));
     assert_eq!(
         verdict(&Quantity::GATES, 0.1),
         (RatioVerdict::Regression, RatiosVerdict::Held)
