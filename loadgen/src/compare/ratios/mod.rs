@@ -230,6 +230,12 @@ impl Ratios {
         format!("{} / {}", self.first.target, self.second.target)
     }
 
+    /// One of them is of this quantity.
+    pub fn has(&self, quantity: Quantity) -> bool {
+        let mut quantities = self.ratios.iter().map(|ratio| Quantity::of(ratio.quantity));
+        quantities.any(|of| of == Some(quantity))
+    }
+
     fn of(&self, metric: Metric) -> Option<&Ratio> {
         self.ratios.iter().find(|ratio| ratio.quantity == metric)
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::*;
@@ -311,6 +313,53 @@ fn a_file_is_read_as_it_was_written_and_tells_no_places_and_times() {
     let throughput = &text[text.find("throughput\"").unwrap()..];
     assert!(throughput.contains("\"ratio\": 0.5,"), "{throughput}");
     assert!(text.contains("first target's number divided by the second's"));
+}
+
+#[test]
+fn only_recorded_ratios_are_written_over_and_as_a_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path();
+    let ratios = measured(&[40.0, 41.0], &[80.0, 82.0]);
+    let refused = |path: &Path, reason: &str| {
+        for refused in [Ratios::check_writable(path), ratios.write(path)] {
+            let error = refused.unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let said = format!("{error} {source:?}");
+            assert!(said.contains(reason), "{reason}: {said}");
+        }
+    };
+    refused(root, "it is a folder");
+    refused(&root.join("new/"), "that of a folder");
+    refused(Path::new("/dev/null"), "no ordinary file");
+    let other = root.join("Cargo.toml");
+    for text in ["[package]\n", "", "{\"schema\": \"other\"}"] {
+        std::fs::write(&other, text).unwrap();
+        refused(&other, "something else than recorded ratios");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), text);
+    }
+    // A file where a folder would have to be.
+    refused(&other.join("puts.json"), "cannot write");
+    refused(&other.join("deeper/puts.json"), "cannot write");
+
+    // To look makes nothing, not even the folder.
+    let path = root.join("kept/here/puts.json");
+    Ratios::check_writable(&path).unwrap();
+    assert!(!root.join("kept").exists());
+    ratios.write(&path).unwrap();
+    // Of whatever version, and through a link that stays one.
+    std::fs::write(
+        &path,
+        format!("{{\"schema\": \"{}\", \"version\": 9}}", file::SCHEMA),
+    )
+    .unwrap();
+    let link = root.join("link.json");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    Ratios::check_writable(&link).unwrap();
+    ratios.write(&link).unwrap();
+    assert!(link.is_symlink());
+    assert!(Ratios::read(&path).is_ok());
+    let left = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(left, 1, "nothing temporary stays");
 }
 
 #[test]

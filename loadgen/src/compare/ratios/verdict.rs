@@ -109,10 +109,7 @@ pub fn judge(
             .filter_map(open_question),
     );
     for gate in gates {
-        if !ratios
-            .iter()
-            .any(|line| Quantity::of(line.quantity) == Some(*gate))
-        {
+        if !recorded.has(*gate) {
             notes.push(format!(
                 "no {gate} is recorded, so that nothing is said of it; record it to be told when it gets worse"
             ));
