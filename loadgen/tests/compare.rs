@@ -271,6 +271,8 @@ fn ratios_of_two_targets_are_recorded_and_a_later_regression_is_told() {
         ends(&arguments, code, words)
     };
     let said = ends(&with(&raft, &[]), 0, &["OK: raft / echo", "(tolerance 25%)"]);
+    // The two are no rivals.
+    assert!(said.starts_with("OK: ") && !said.contains("UNDECIDED"), "{said}");
     assert_eq!(said.matches(" ok").count(), 4, "{said}");
     assert!(said.contains("ok (only shown)"), "{said}");
 
@@ -279,6 +281,7 @@ fn ratios_of_two_targets_are_recorded_and_a_later_regression_is_told() {
     assert_eq!(said.matches(" regression").count(), 4, "{said}");
     ends(&with(&slow, &["--tolerance", "40%"]), 0, &["OK: raft / echo"]);
     let document: Value = serde_json::from_str(&ends(&with(&slow, &["--json"]), 1, &[])).unwrap();
+    assert!(document.get("comparison").is_none(), "{document}");
     let judgement = &document["ratios"]["judgement"];
     assert_eq!(judgement["verdict"], "regression");
     assert_eq!(judgement["ratios"][0]["quantity"], "throughput");
@@ -294,6 +297,65 @@ fn ratios_of_two_targets_are_recorded_and_a_later_regression_is_told() {
     });
     ends(&with(&tail, &[]), 0, &["OK", "regression (only shown)"]);
     ends(&with(&tail, &["--gate", "p99"]), 1, &["REGRESSION"]);
+}
+
+#[test]
+fn a_ratio_that_is_worse_only_by_its_estimate_is_unsure_and_no_pass() {
+    let scratch = TempDir::new().unwrap();
+    let root = scratch.path();
+    let file = root.join("puts.json").display().to_string();
+    let raft = two(root, "raft", "raft://", 2.0, as_it_is);
+    let echo = two(root, "echo", "echo://", 1.0, as_it_is);
+    ends(&["--base", &raft, "--new", &echo, "--record", &file], 0, &[]);
+    // One trial as recorded, one that takes twice as long.
+    let slow = two(root, "slow", "raft://", 4.0, as_it_is);
+    let first = |runs: &str| runs.split(',').next().unwrap().to_owned();
+    let mixed = format!("{},{}", first(&raft), first(&slow));
+    let held = ["--base", &mixed, "--new", &echo, "--recorded", &file];
+    let said = ends(
+        &held,
+        98,
+        &["NO CONCLUSION: raft / echo", "because: throughput looks worse"],
+    );
+    assert!(said.contains("unsure: more trials would tell\n"), "{said}");
+    let json: Vec<&str> = held.iter().copied().chain(["--json"]).collect();
+    let document: Value = serde_json::from_str(&ends(&json, 98, &[])).unwrap();
+    let judgement = &document["ratios"]["judgement"];
+    assert_eq!(judgement["verdict"], "no-conclusion");
+    assert_eq!(judgement["ratios"][0]["verdict"], "unsure");
+}
+
+#[test]
+fn what_is_not_measured_is_warned_of_and_cannot_be_made_to_decide() {
+    let scratch = TempDir::new().unwrap();
+    let root = scratch.path();
+    let file = root.join("puts.json").display().to_string();
+    let without = |_: &mut Manifest, load: &mut Load| {
+        let total = load.total.as_mut().unwrap();
+        for percentiles in [&mut total.response, &mut total.service] {
+            percentiles.as_mut().unwrap().p99 = None;
+            percentiles.as_mut().unwrap().p50 = None;
+        }
+    };
+    let raft = two(root, "raft", "raft://", 2.0, without);
+    let echo = two(root, "echo", "echo://", 1.0, as_it_is);
+    ends(
+        &["--base", &raft, "--new", &echo, "--record", &file],
+        0,
+        &["RECORDED", "warning: no p50 was measured in all trials"],
+    );
+    let held = ["--base", &raft, "--new", &echo, "--recorded", &file];
+    ends(&held, 0, &["OK", "note: no p50 is recorded"]);
+    let gated: Vec<&str> = held.iter().copied().chain(["--gate", "p99"]).collect();
+    let said = ends(&gated, 2, &["puts.json holds no ratio of p99", "--gate"]);
+    assert!(said.is_empty(), "{said}");
+    for alone in [["--tolerance", "10%"], ["--gate", "p99"]] {
+        let arguments: Vec<&str> = ["--base", &raft, "--new", &echo]
+            .into_iter()
+            .chain(alone)
+            .collect();
+        ends(&arguments, 2, &["--recorded"]);
+    }
 }
 
 #[test]
@@ -407,17 +469,29 @@ fn live_trials_that_were_recorded_otherwise_are_refused_before_they_are_made() {
     let echo = two(scratch.path(), "echo", "echo://", 1.0, as_it_is);
     ends(&["--base", &raft, "--new", &echo, "--record", &file], 0, &[]);
     let live = |more: &[&str], words: &[&str]| {
-        let targets = ["--target", "raft", "--target", "echo", "--recorded", &file];
-        let arguments: Vec<&str> = targets.iter().chain(more).copied().collect();
-        let output = compare(&arguments);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.args(["compare", "--target", "raft", "--target", "echo"]);
+        let output = command.args(more).current_dir(scratch.path()).output().unwrap();
         let warned = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{warned}");
         assert!(!warned.contains("trial 1 of"), "{warned}");
+        assert!(!scratch.path().join("target").exists(), "no folder for no run");
         for word in words {
             assert!(warned.contains(word), "{word:?}: {warned}");
         }
     };
     let clients = "arrivals.closed.clients: not given recorded, 256 now";
-    live(&[], &[clients, "record anew with --record"]);
-    live(&["--trials", "1"], &["at least 2 trials a side"]);
+    live(&["--recorded", &file], &[clients, "record anew with --record"]);
+    live(
+        &["--recorded", &file, "--trials", "1"],
+        &["at least 2 trials a side"],
+    );
+    // What cannot be written is known before, too, and nobody's file is written over.
+    let manifest = scratch.path().join("Cargo.toml");
+    std::fs::write(&manifest, "[package]\n").unwrap();
+    let inside = manifest.join("puts.json").display().to_string();
+    live(&["--record", "."], &["is not written over: it is a folder"]);
+    live(&["--record", "Cargo.toml"], &["Cargo.toml is not written over"]);
+    live(&["--record", &inside], &["cannot write", "puts.json"]);
+    assert_eq!(std::fs::read_to_string(&manifest).unwrap(), "[package]\n");
 }

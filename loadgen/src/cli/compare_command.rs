@@ -47,14 +47,16 @@ was. Four trials a side give it an interval of 95 %; fewer give that from the sm
 much that is worth. Worse by 25 % means a throughput below 0.75 of what is recorded, or a latency or CPU above 1.25 of it. Nothing is
 concluded if the generator was the limit of a trial (unless it was so already when the ratios were recorded), or if a trial never
 settled, was too short, or had more than 0.1 % of its operations fail; then nothing is recorded either, except that the file says
-whose limit the generator was. That a trial was noisy forbids nothing: the interval shows it.
+whose limit the generator was. That a trial was noisy forbids nothing: the interval shows it. A ratio whose estimate is worse by
+more than the tolerance, but not the better end of its interval, is unsure: that is no pass, and more trials would tell.
 
 Exit codes:
-  0   nothing got worse, or it could not be decided; --record: written; --recorded: nothing that decides is a regression
+  0   nothing got worse, or it could not be decided; --record: written; --recorded: all that decides is as good as it was
   1   at least one metric regressed; --recorded: a ratio that decides did, or values came back that nobody can have written
-  2   wrong usage, runs made under different conditions, or ratios recorded with other targets or options
+  2   wrong usage, runs made under different conditions, ratios recorded with other targets or options, or a --record that
+      cannot be written or would overwrite something else
   5   the disk cannot be read or written
-  98  --record and --recorded: the trials allow no conclusion, or a ratio that decides was not measured";
+  98  --record and --recorded: the trials allow no conclusion, or a ratio that decides is unsure or was not measured";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -167,12 +169,15 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
             "base": base,
             "new": new,
             "forced": args.force,
-            "noise": args.noise.0,
             "differences": differences.iter().map(|(run, difference)| json!({"run": run, "difference": difference})).collect::<Vec<_>>(),
-            "comparison": comparison,
         });
-        if let Some(ratios) = ratios {
-            document["ratios"] = ratios.json;
+        match ratios {
+            // Then the two are no rivals, and only their ratios speak.
+            Some(ratios) => document["ratios"] = ratios.json,
+            None => {
+                document["noise"] = json!(args.noise.0);
+                document["comparison"] = json!(comparison);
+            }
         }
         summary::print(&format!("{document:#}\n"))?;
         return Ok(code);
@@ -180,8 +185,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8, CommandError> {
     if blocked {
         return Err(CommandError::usage(refusal(&differences)));
     }
-    let ratios = ratios.map_or_else(String::new, |ratios| ratios.text);
-    summary::print(&(text(&comparison, &differences, args.force) + &ratios))?;
+    summary::print(&match ratios {
+        Some(ratios) => ratios.text + &told_differences(&differences, args.force),
+        None => text(&comparison, &differences, args.force),
+    })?;
     Ok(code)
 }
 
@@ -344,17 +351,7 @@ fn text(comparison: &Comparison, differences: &[(String, Difference)], force: bo
         ));
     }
     lines.extend(comparison.metrics.iter().map(row));
-    for (run, difference) in differences {
-        let kind = if difference.blocks && force {
-            "FORCED, not the same"
-        } else {
-            "not the same"
-        };
-        lines.push(format!(
-            "  {kind}: {} (in {run})",
-            summary::printable(&difference.to_string())
-        ));
-    }
+    lines.extend(told_differences(differences, force).lines().map(str::to_owned));
     lines.extend(
         comparison
             .notes
@@ -362,6 +359,21 @@ fn text(comparison: &Comparison, differences: &[(String, Difference)], force: bo
             .map(|note| format!("  note: {}", summary::printable(note))),
     );
     lines.join("\n") + "\n"
+}
+
+/// How the conditions of the runs differ, a line each.
+fn told_differences(differences: &[(String, Difference)], force: bool) -> String {
+    let line = |(run, difference): &(String, Difference)| {
+        let kind = match difference.blocks && force {
+            true => "FORCED, not the same",
+            false => "not the same",
+        };
+        format!(
+            "  {kind}: {} (in {run})\n",
+            summary::printable(&difference.to_string())
+        )
+    };
+    differences.iter().map(line).collect()
 }
 
 fn headline(comparison: &Comparison) -> String {

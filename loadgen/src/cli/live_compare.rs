@@ -1,7 +1,8 @@
 //! `loadgen compare --target A --target B`: trials of both in turns, each on a store of its own.
 //!
 //! Every trial starts what has no endpoints afresh and stops it again, so no trial meets what another left behind. Trial
-//! number n of both sides has the same seed, so both sides are asked the same operations at the same times.
+//! number n of both sides has the same seed, so both sides are asked the same operations at the same times. Nothing is put on
+//! disk before the trials begin.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -39,12 +40,10 @@ impl Sides {
         };
         let usual = super::compare_command::TRIAL.map(str::to_owned);
         let options = if options.is_empty() { &usual } else { options };
-        let now_ms = unix_time_ms();
-        let root = default_run_path(Path::new(DEFAULT_RUNS_ROOT), "compare", now_ms).map_err(record_error)?;
-        let seed = drawn_seed(now_ms);
+        let seed = drawn_seed(unix_time_ms());
         Ok(Sides {
-            base: LiveSide::new("base", base, options, &root, seed)?,
-            new: LiveSide::new("new", new, options, &root, seed)?,
+            base: LiveSide::new("base", base, options, seed)?,
+            new: LiveSide::new("new", new, options, seed)?,
         })
     }
 
@@ -57,6 +56,9 @@ impl Sides {
 /// Makes `trials` trials of each of two targets.
 pub(super) fn trials(sides: Sides, trials: usize) -> Result<Folders, CommandError> {
     let Sides { mut base, mut new } = sides;
+    let root = default_run_path(Path::new(DEFAULT_RUNS_ROOT), "compare", unix_time_ms());
+    base.root = root.map_err(record_error)?;
+    new.root.clone_from(&base.root);
     block_on(async {
         let interrupts = Rc::new(Interrupts::listen()?);
         base.interrupts = Some(Rc::clone(&interrupts));
@@ -79,6 +81,7 @@ struct LiveSide {
     name: &'static str,
     args: RunArgs,
     configuration: Value,
+    /// Where the folders of its trials are; empty before they begin.
     root: PathBuf,
     folders: Vec<PathBuf>,
     seed: u64,
@@ -91,7 +94,6 @@ impl LiveSide {
         name: &'static str,
         target: &str,
         options: &[String],
-        root: &Path,
         seed: u64,
     ) -> Result<LiveSide, CommandError> {
         let words = ["loadgen", "run", "--target", target].map(str::to_owned);
@@ -120,7 +122,7 @@ impl LiveSide {
             configuration,
             seed: args.load.seed.unwrap_or(seed),
             args: *args,
-            root: root.to_owned(),
+            root: PathBuf::new(),
             folders: Vec::new(),
             interrupts: None,
         })

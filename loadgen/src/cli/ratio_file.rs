@@ -3,7 +3,6 @@
 //! Promises: a file that cannot be used is refused before anything is measured; nothing is recorded from trials that cannot
 //! be believed; what could not be concluded never ends with exit code 0.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -36,8 +35,15 @@ pub(super) struct RatioArgs {
     /// Hold the ratios against those in this file, which must have been recorded with the same options.
     #[arg(long, value_name = "FILE")]
     recorded: Option<PathBuf>,
-    /// A ratio is a regression if even the better end of its interval is worse than recorded by more than this.
-    #[arg(long, value_parser = percent, default_value_t = Percent(TOLERANCE), value_name = "PERCENT")]
+    /// A ratio is a regression if even the better end of its interval is worse than recorded by more than this; if only
+    /// its estimate is, that is unsure and no pass.
+    #[arg(
+        long,
+        value_parser = percent,
+        default_value_t = Percent(TOLERANCE),
+        value_name = "PERCENT",
+        requires = "recorded"
+    )]
     tolerance: Percent,
     /// Let this ratio decide too. Throughput, p50 and CPU always do; p99 is else only shown, because it differs too much
     /// between trials.
@@ -70,18 +76,19 @@ impl RatioArgs {
     /// What is asked for, if anything. Refuses what cannot work, before anything is measured.
     pub(super) fn task(&self) -> Result<Option<Task<'_>>, CommandError> {
         if let Some(path) = &self.record {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if let Some(folder) = folder {
-                fs::create_dir_all(folder).map_err(|error| {
-                    CommandError::environment(format!("cannot create {}: {error}", folder.display()))
-                })?;
-            }
+            Ratios::check_writable(path).map_err(CommandError::usage)?;
             return Ok(Some(Task::Record(path)));
         }
         let Some(path) = &self.recorded else {
             return Ok(None);
         };
         let recorded = Ratios::read(path).map_err(ratios_error)?;
+        if let Some(gate) = self.gate.iter().find(|gate| !recorded.has(**gate)) {
+            return Err(CommandError::usage(format!(
+                "{} holds no ratio of {gate}, so that --gate cannot let it decide; record it, or leave it out",
+                shown(path)
+            )));
+        }
         Ok(Some(Task::Hold(path, Box::new(recorded))))
     }
 
@@ -103,10 +110,17 @@ impl RatioArgs {
     ) -> Result<Done, CommandError> {
         let now = blank.measured(first, second);
         let doubts = doubts(first, second);
+        // What forbids to conclude anything is told as the reason, and what does not, as a note.
+        let warnings = first.iter().chain(second).flat_map(|trial| &trial.warnings);
+        let remarks = warnings
+            .filter(|warning| !doubts.iter().any(|(_, doubt)| doubt.to_string() == **warning))
+            .cloned()
+            .collect();
         match task {
-            Task::Record(path) => record(path, &now, &doubts),
+            Task::Record(path) => record(path, &now, &doubts, remarks),
             Task::Hold(path, recorded) => {
-                let judgement = judge(recorded, &now, &doubts, &self.gates(), self.tolerance.0);
+                let mut judgement = judge(recorded, &now, &doubts, &self.gates(), self.tolerance.0);
+                judgement.notes.extend(remarks);
                 Ok(self.held(path, recorded, judgement))
             }
         }
@@ -198,9 +212,13 @@ impl Task<'_> {
 }
 
 /// Writes the ratios, unless they cannot be believed.
-fn record(path: &Path, now: &Ratios, doubts: &[(SideName, &Doubt)]) -> Result<Done, CommandError> {
+fn record(
+    path: &Path,
+    now: &Ratios,
+    doubts: &[(SideName, &Doubt)],
+    mut notes: Vec<String>,
+) -> Result<Done, CommandError> {
     let mut reasons: Vec<String> = Vec::new();
-    let mut notes: Vec<String> = Vec::new();
     for (_, doubt) in doubts {
         match doubt {
             Doubt::GeneratorBound(reason) => notes.push(format!("{reason} (the file says so)")),
@@ -210,6 +228,12 @@ fn record(path: &Path, now: &Ratios, doubts: &[(SideName, &Doubt)]) -> Result<Do
     if now.ratios.is_empty() {
         reasons.push("there is no number that all trials have".into());
     }
+    let absent = Quantity::GATES.iter().filter(|gate| !now.has(**gate));
+    let warnings: Vec<String> = absent
+        .map(|gate| {
+            format!("no {gate} was measured in all trials, so that --recorded will say nothing of it")
+        })
+        .collect();
     let damaged = doubts.iter().any(|(_, doubt)| matches!(doubt, Doubt::Damaged(_)));
     let (headline, code) = match (reasons.is_empty(), damaged) {
         (true, _) => {
@@ -227,6 +251,7 @@ fn record(path: &Path, now: &Ratios, doubts: &[(SideName, &Doubt)]) -> Result<Do
         format!("  {name:<25} {:>9}  {}", number(ratio.ratio), interval(ratio))
     }));
     lines.extend(reasons.iter().map(|reason| told("because", reason)));
+    lines.extend(warnings.iter().map(|warning| told("warning", warning)));
     lines.extend(notes.iter().map(|note| told("note", note)));
     Ok(Done {
         code,
@@ -236,6 +261,7 @@ fn record(path: &Path, now: &Ratios, doubts: &[(SideName, &Doubt)]) -> Result<Do
             "written": reasons.is_empty(),
             "ratios": now.ratios,
             "reasons": reasons,
+            "warnings": warnings,
             "notes": notes,
         }),
     })
@@ -246,6 +272,7 @@ fn judged(line: &Judged) -> String {
         RatioVerdict::Ok => "ok",
         RatioVerdict::Better => "better",
         RatioVerdict::Regression => "regression",
+        RatioVerdict::Unsure => "unsure: more trials would tell",
         RatioVerdict::Missing => "missing",
     };
     let (measured, interval) = match &line.measured {
@@ -295,7 +322,7 @@ fn shown(path: &Path) -> String {
 
 fn ratios_error(error: RatiosError) -> CommandError {
     match &error {
-        RatiosError::Malformed { .. } => CommandError::usage(error),
+        RatiosError::Malformed { .. } | RatiosError::Occupied { .. } => CommandError::usage(error),
         RatiosError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
             CommandError::usage(error)
         }

@@ -1,10 +1,16 @@
 //! The file that keeps ratios: small, and readable without this program.
+//!
+//! Promises: it is replaced as a whole or left as it was, and nothing but recorded ratios is ever written over.
 
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::{Quantity, Ratio, Ratios};
@@ -21,6 +27,9 @@ pub(super) const ABOUT: &str = "Each ratio is the first target's number divided 
 
 /// Significant digits that are kept. Ratios are not surer than that.
 const DIGITS: usize = 4;
+
+/// Bytes of an existing file that are looked at before it is written over; no file of ratios comes near that.
+const LOOK_MAX: u64 = 1 << 20;
 
 /// Why there are no recorded ratios.
 #[derive(Debug, Error)]
@@ -49,6 +58,14 @@ pub enum RatiosError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Ratios were to be written over something else.
+    #[error("{} is not written over: {reason}; name a new file, or one that `loadgen compare --record` has written", path.display())]
+    Occupied {
+        /// Over what.
+        path: PathBuf,
+        /// What it is.
+        reason: String,
+    },
 }
 
 impl Ratios {
@@ -64,13 +81,33 @@ impl Ratios {
         })
     }
 
-    /// Writes them, over what was there.
+    /// Finds out whether [`Ratios::write`] could write there, and leaves nothing behind. Refuses what is there and is no
+    /// file of ratios, and folders in which no file can be made.
+    pub fn check_writable(path: &Path) -> Result<(), RatiosError> {
+        refuse_occupied(path)?;
+        let folder = folder(path);
+        // Missing folders are made when there is something to write.
+        let existing = folder.ancestors().map(or_here).find(|folder| folder.exists());
+        let made = temporary(existing.unwrap_or(folder.as_path()));
+        made.map(drop).map_err(write_error(path))
+    }
+
+    /// Writes them, over ratios that were there; as a whole or not at all. Makes the folder if it is missing.
     pub fn write(&self, path: &Path) -> Result<(), RatiosError> {
-        let written = self.text().and_then(|text| fs::write(path, text));
-        written.map_err(|source| RatiosError::Write {
-            path: path.to_owned(),
-            source,
-        })
+        refuse_occupied(path)?;
+        // A link stays one.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let written = || {
+            let folder = folder(&target);
+            fs::create_dir_all(&folder)?;
+            let mut file = temporary(&folder)?;
+            file.write_all(self.text()?.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&target)?;
+            // The new name itself lives in the folder.
+            File::open(&folder)?.sync_all()
+        };
+        written().map_err(write_error(path))
     }
 
     /// As the file has it.
@@ -86,6 +123,66 @@ impl Ratios {
             numbers.into_iter().for_each(|number| *number = round(*number));
         }
         Ok(serde_json::to_string_pretty(&rounded)? + "\n")
+    }
+}
+
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> RatiosError {
+    let path = path.to_owned();
+    |source| RatiosError::Write { path, source }
+}
+
+/// Where the file is, or will be.
+fn folder(path: &Path) -> PathBuf {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    or_here(path.parent().unwrap_or(&path)).to_owned()
+}
+
+fn or_here(folder: &Path) -> &Path {
+    match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    }
+}
+
+/// A file that is gone unless it gets another name, with the permissions that a new file has.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".ratios")
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+}
+
+/// Refuses what is there and is no file of ratios of any version.
+fn refuse_occupied(path: &Path) -> Result<(), RatiosError> {
+    let occupied = |reason: &str| {
+        Err(RatiosError::Occupied {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return occupied("it is a folder"),
+        Ok(found) if !found.is_file() => return occupied("it is no ordinary file"),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return match path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+                true => occupied("a name that ends with / is that of a folder"),
+                false => Ok(()),
+            };
+        }
+        Err(error) => return Err(write_error(path)(error)),
+    }
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LOOK_MAX).read_to_end(&mut text));
+    read.map_err(|source| RatiosError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let document: Value = serde_json::from_slice(&text).unwrap_or_default();
+    match document.get("schema").and_then(Value::as_str) {
+        Some(SCHEMA) => Ok(()),
+        _ => occupied("it holds something else than recorded ratios"),
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! Promises: a ratio is always the first target's number divided by the second's, and the file says which is which. The
 //! file holds no absolute time, no address and no path. A regression is only called so if even the better end of the
-//! measured interval is worse than what was recorded, by more than the tolerance; where trials cannot be believed, nothing
-//! is concluded from them, and that is never a pass.
+//! measured interval is worse than what was recorded, by more than the tolerance; where trials cannot be believed, or
+//! differ so much that only their estimate is worse, nothing is concluded from them, and that is never a pass.
 
 mod file;
 mod verdict;
@@ -228,6 +228,12 @@ impl Ratios {
     /// Both targets, as in `raft / echo`.
     pub fn pair(&self) -> String {
         format!("{} / {}", self.first.target, self.second.target)
+    }
+
+    /// One of them is of this quantity.
+    pub fn has(&self, quantity: Quantity) -> bool {
+        let mut quantities = self.ratios.iter().map(|ratio| Quantity::of(ratio.quantity));
+        quantities.any(|of| of == Some(quantity))
     }
 
     fn of(&self, metric: Metric) -> Option<&Ratio> {

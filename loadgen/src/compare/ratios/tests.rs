@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::*;
@@ -126,8 +128,8 @@ fn response_times_go_first_and_what_some_trial_lacks_is_left_out() {
 
 #[test]
 fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance() {
-    use RatioVerdict::{Better, Ok, Regression};
-    let held = RatiosVerdict::Held;
+    use RatioVerdict::{Better, Ok, Regression, Unsure};
+    let (held, open) = (RatiosVerdict::Held, RatiosVerdict::NoConclusion);
     for (quantity, low, high, verdict, all) in [
         // More throughput is better: of 0.4, less than 0.3 is worse and more than 0.5 better.
         (
@@ -137,12 +139,14 @@ fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance()
             Regression,
             RatiosVerdict::Regression,
         ),
-        (Metric::Throughput, 0.2, 0.31, Ok, held),
+        (Metric::Throughput, 0.2, 0.31, Unsure, open),
+        (Metric::Throughput, 0.2, 0.41, Ok, held),
         (Metric::Throughput, 0.49, 0.7, Ok, held),
         (Metric::Throughput, 0.51, 0.7, Better, held),
         // Less of everything else.
         (P50, 0.51, 0.7, Regression, RatiosVerdict::Regression),
-        (P50, 0.49, 0.7, Ok, held),
+        (P50, 0.49, 0.7, Unsure, open),
+        (P50, 0.29, 0.7, Ok, held),
         (P50, 0.2, 0.31, Ok, held),
         (P50, 0.2, 0.29, Better, held),
         (
@@ -155,6 +159,7 @@ fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance()
         (Metric::ServerCpu, 0.2, 0.29, Better, held),
         // Only shown.
         (P99, 0.51, 0.7, Regression, held),
+        (P99, 0.49, 0.7, Unsure, held),
     ] {
         assert_eq!(
             verdict_of(quantity, 0.4, low, high),
@@ -163,10 +168,35 @@ fn a_regression_is_worse_even_at_its_better_end_and_by_more_than_the_tolerance()
         );
     }
     // Exactly at the limit is not beyond it.
-    assert_eq!(verdict_of(Metric::Throughput, 1.0, 0.5, 0.75).0, Ok);
+    assert_eq!(verdict_of(Metric::Throughput, 1.0, 0.5, 0.75).0, Unsure);
+    assert_eq!(verdict_of(Metric::Throughput, 1.0, 0.5, 1.0).0, Ok);
     assert_eq!(verdict_of(Metric::Throughput, 1.0, 1.25, 2.0).0, Ok);
-    assert_eq!(verdict_of(P50, 1.0, 1.25, 2.0).0, Ok);
+    assert_eq!(verdict_of(P50, 1.0, 1.25, 2.0).0, Unsure);
+    assert_eq!(verdict_of(P50, 1.0, 1.0, 1.5).0, Ok);
     assert_eq!(verdict_of(P50, 1.0, 0.5, 0.75).0, Ok);
+}
+
+#[test]
+fn a_ratio_that_only_looks_worse_is_no_pass_and_a_regression_beside_it_is_one() {
+    let now = only(Metric::Throughput, 2.0, 1.2, 2.7);
+    let mut recorded = only(Metric::Throughput, 3.4, 3.2, 3.6);
+    let judgement = judge(&recorded, &now, &[], &Quantity::GATES, 0.25);
+    assert_eq!(judgement.ratios[0].verdict, RatioVerdict::Unsure);
+    assert_eq!(judgement.verdict, RatiosVerdict::NoConclusion);
+    assert!(judgement.reasons[0].starts_with("throughput looks worse"));
+    assert!(judgement.reasons[0].contains("more trials would tell"));
+    // Only the worse end is beyond the limit.
+    let near = only(Metric::Throughput, 2.6, 1.2, 2.7);
+    let judgement = judge(&recorded, &near, &[], &Quantity::GATES, 0.25);
+    assert_eq!(judgement.ratios[0].verdict, RatioVerdict::Ok);
+    assert_eq!(judgement.verdict, RatiosVerdict::Held);
+    assert_eq!(judgement.reasons, [""; 0]);
+
+    recorded.ratios.extend(only(P50, 1.0, 1.0, 1.0).ratios);
+    let mut both = now;
+    both.ratios.extend(only(P50, 2.0, 1.9, 2.1).ratios);
+    let judgement = judge(&recorded, &both, &[], &Quantity::GATES, 0.25);
+    assert_eq!(judgement.verdict, RatiosVerdict::Regression);
 }
 
 #[test]
@@ -181,7 +211,11 @@ fn tolerance_and_gates_are_those_given() {
         verdict(&gates, 0.1),
         (RatioVerdict::Regression, RatiosVerdict::Regression)
     );
-    assert_eq!(verdict(&gates, 0.25), (RatioVerdict::Ok, RatiosVerdict::Held));
+    assert_eq!(
+        verdict(&gates, 0.25),
+        (RatioVerdict::Unsure, RatiosVerdict::NoConclusion)
+    );
+    assert_eq!(verdict(&gates, 0.35), (RatioVerdict::Ok, RatiosVerdict::Held));
     assert_eq!(
         verdict(&Quantity::GATES, 0.1),
         (RatioVerdict::Regression, RatiosVerdict::Held)
@@ -279,6 +313,53 @@ fn a_file_is_read_as_it_was_written_and_tells_no_places_and_times() {
     let throughput = &text[text.find("throughput\"").unwrap()..];
     assert!(throughput.contains("\"ratio\": 0.5,"), "{throughput}");
     assert!(text.contains("first target's number divided by the second's"));
+}
+
+#[test]
+fn only_recorded_ratios_are_written_over_and_as_a_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path();
+    let ratios = measured(&[40.0, 41.0], &[80.0, 82.0]);
+    let refused = |path: &Path, reason: &str| {
+        for refused in [Ratios::check_writable(path), ratios.write(path)] {
+            let error = refused.unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let said = format!("{error} {source:?}");
+            assert!(said.contains(reason), "{reason}: {said}");
+        }
+    };
+    refused(root, "it is a folder");
+    refused(&root.join("new/"), "that of a folder");
+    refused(Path::new("/dev/null"), "no ordinary file");
+    let other = root.join("Cargo.toml");
+    for text in ["[package]\n", "", "{\"schema\": \"other\"}"] {
+        std::fs::write(&other, text).unwrap();
+        refused(&other, "something else than recorded ratios");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), text);
+    }
+    // A file where a folder would have to be.
+    refused(&other.join("puts.json"), "cannot write");
+    refused(&other.join("deeper/puts.json"), "cannot write");
+
+    // To look makes nothing, not even the folder.
+    let path = root.join("kept/here/puts.json");
+    Ratios::check_writable(&path).unwrap();
+    assert!(!root.join("kept").exists());
+    ratios.write(&path).unwrap();
+    // Of whatever version, and through a link that stays one.
+    std::fs::write(
+        &path,
+        format!("{{\"schema\": \"{}\", \"version\": 9}}", file::SCHEMA),
+    )
+    .unwrap();
+    let link = root.join("link.json");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    Ratios::check_writable(&link).unwrap();
+    ratios.write(&link).unwrap();
+    assert!(link.is_symlink());
+    assert!(Ratios::read(&path).is_ok());
+    let left = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(left, 1, "nothing temporary stays");
 }
 
 #[test]

@@ -9,12 +9,15 @@ use crate::compare::{Doubt, Metric, SideName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RatioVerdict {
-    /// Neither clearly better nor clearly worse.
+    /// The estimate is not worse than recorded by more than the tolerance, and not clearly better.
     Ok,
     /// Even the worse end of the interval is better than recorded, by more than the tolerance.
     Better,
     /// Even the better end of the interval is worse than recorded, by more than the tolerance.
     Regression,
+    /// The estimate is worse than recorded by more than the tolerance, the better end of the interval is not: the trials
+    /// differ too much, or are too few, to tell.
+    Unsure,
     /// It was not measured this time.
     Missing,
 }
@@ -23,13 +26,13 @@ pub enum RatioVerdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RatiosVerdict {
-    /// None that decides got clearly worse.
+    /// None that decides looks worse by more than the tolerance.
     Held,
     /// At least one that decides did.
     Regression,
     /// A target returned values that nobody can have written.
     Damaged,
-    /// The trials do not allow one.
+    /// The trials do not allow one, or not of all that decide.
     NoConclusion,
 }
 
@@ -99,15 +102,14 @@ pub fn judge(
     let believed = reasons.is_empty();
     let any = |verdict| ratios.iter().any(|line| line.decides && line.verdict == verdict);
     let damaged = doubts.iter().any(|(_, doubt)| matches!(doubt, Doubt::Damaged(_)));
-    let missing = ratios
-        .iter()
-        .filter(|line| line.decides && line.verdict == RatioVerdict::Missing);
-    reasons.extend(missing.map(|line| format!("{} is recorded and was not measured", line.quantity)));
-    for gate in gates {
-        if !ratios
+    reasons.extend(
+        ratios
             .iter()
-            .any(|line| Quantity::of(line.quantity) == Some(*gate))
-        {
+            .filter(|line| line.decides)
+            .filter_map(open_question),
+    );
+    for gate in gates {
+        if !recorded.has(*gate) {
             notes.push(format!(
                 "no {gate} is recorded, so that nothing is said of it; record it to be told when it gets worse"
             ));
@@ -117,7 +119,7 @@ pub fn judge(
         (true, ..) => RatiosVerdict::Damaged,
         (_, false, _) => RatiosVerdict::NoConclusion,
         (_, _, true) => RatiosVerdict::Regression,
-        _ if any(RatioVerdict::Missing) => RatiosVerdict::NoConclusion,
+        _ if any(RatioVerdict::Missing) || any(RatioVerdict::Unsure) => RatiosVerdict::NoConclusion,
         _ => RatiosVerdict::Held,
     };
     Judgement {
@@ -128,12 +130,27 @@ pub fn judge(
     }
 }
 
+/// Why a ratio alone allows no conclusion, if it does not.
+fn open_question(line: &Judged) -> Option<String> {
+    match line.verdict {
+        RatioVerdict::Missing => Some(format!("{} is recorded and was not measured", line.quantity)),
+        RatioVerdict::Unsure => Some(format!(
+            "{} looks worse than recorded by more than the tolerance, but its interval reaches back within it: more \
+             trials would tell",
+            line.quantity
+        )),
+        RatioVerdict::Ok | RatioVerdict::Better | RatioVerdict::Regression => None,
+    }
+}
+
 fn against(recorded: f64, now: &Ratio, tolerance: f64) -> RatioVerdict {
     let (more, less) = (recorded * (1.0 + tolerance), recorded * (1.0 - tolerance));
     match now.quantity.wants_much() {
         true if now.high < less => RatioVerdict::Regression,
+        true if now.ratio < less => RatioVerdict::Unsure,
         true if now.low > more => RatioVerdict::Better,
         false if now.low > more => RatioVerdict::Regression,
+        false if now.ratio > more => RatioVerdict::Unsure,
         false if now.high < less => RatioVerdict::Better,
         _ => RatioVerdict::Ok,
     }
