@@ -17,6 +17,10 @@ use proto::storage::{Command, Put, command::Kind};
 use server::kv::{Store, Versioned};
 use server::raft::Entry;
 
+// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const VALUE: &[u8] = &[0x5a; 256];
 
 /// So many operations are prepared at a time, outside of what is measured.

@@ -14,6 +14,10 @@ use prost::{DecodeError, Message};
 use proto::peer::{AppendRequest, Entry, Frame, message::Kind};
 use proto::raft::PutRequest;
 
+// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn append_frame() -> Frame {
     let entry = |index| Entry {
         term: 7,

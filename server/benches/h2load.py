@@ -3,7 +3,12 @@
 
     server/benches/h2load.py --target raft --operation put --clients 8 --streams 32 --requests 100000 localhost:50051
 
-prints one line: requests a second, and the mean and the longest latency. `chaos up --target raft|etcd|echo --json` starts a
+prints one line: requests a second, and the mean and the longest latency. With
+
+    --against etcd=localhost:2379 --trials 4
+
+it loads two stores in turns (A B B A …), prints a line for each, and how many times as much the first did: the median of the
+trials, each beside the other store's next to it in time, and the least and the most of them. `chaos up --target raft|etcd|echo --json` starts a
 cluster and prints its endpoints; of several, separated by commas, the one that leads is loaded. It takes h2load and nghttp
 (Debian: nghttp2-client) and Python 3.
 
@@ -32,6 +37,7 @@ leader for every read.
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -274,10 +280,10 @@ def leader(store, nodes):
     raise Failed("; ".join(reasons))
 
 
-def measure(arguments):
-    store = TARGETS[arguments.target]()
+def measure(target, nodes, arguments):
+    store = TARGETS[target]()
     key, value = arguments.key.encode(), b"v" * arguments.value_size
-    node = leader(store, arguments.nodes.split(","))
+    node = leader(store, nodes.split(","))
     put = store.put_path, store.put(key, value)
     path, body = put if arguments.operation == "put" else (store.get_path, store.get(key))
     call(node, *put)
@@ -287,6 +293,38 @@ def measure(arguments):
     measured, data = load(node, path, body, arguments)
     check(store, arguments, before, call(node, path, body), data)
     return node, measured
+
+
+def in_turns(sides, arguments):
+    """What each of the sides did in each trial, and its node."""
+    done = [[] for _ in sides]
+    nodes = [None for _ in sides]
+    for trial in range(arguments.trials):
+        # A B, then B A: neither always comes after the other.
+        order = list(range(len(sides)))
+        for side in order if trial % 2 == 0 else order[::-1]:
+            target, addresses = sides[side]
+            try:
+                nodes[side], measured = measure(target, addresses, arguments)
+            except Failed as reason:
+                raise Failed(f"trial {trial + 1} of {target}: {reason}") from reason
+            except (KeyError, IndexError, TypeError) as missing:
+                raise Failed(f"trial {trial + 1} of {target}: an answer is not one of {target} ({missing!r})") from missing
+            done[side].append(measured)
+    return nodes, done
+
+
+def ratio(first, second, name):
+    """Of the trials that stand beside each other, as a ratio of `name`."""
+    ratios = [a[name] / b[name] for a, b in zip(first, second)]
+    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+
+
+def side(text):
+    target, equals, nodes = text.partition("=")
+    if not equals or target not in TARGETS or not nodes:
+        raise argparse.ArgumentTypeError(f"{text} is not one of {', '.join(TARGETS)}, = and addresses")
+    return target, nodes
 
 
 def arguments():
@@ -307,6 +345,8 @@ def arguments():
     parser.add_argument("--requests", type=at_least(1), default=100_000, metavar="N", help="in all [100000]")
     parser.add_argument("--value-size", type=at_least(0), default=256, metavar="BYTES", help="of the value [256]")
     parser.add_argument("--key", default="h2load", help="the one key [h2load]")
+    parser.add_argument("--against", type=side, metavar="TARGET=HOST:PORT[,…]", help="a second store, loaded in turns with it")
+    parser.add_argument("--trials", type=at_least(1), default=1, metavar="N", help="of each store [1]")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a line")
     parser.add_argument("nodes", metavar="HOST:PORT[,…]", help="the leader, or nodes among which it is")
     parsed = parser.parse_args()
@@ -315,21 +355,36 @@ def arguments():
     return parsed
 
 
+def line(load, node, trials):
+    rates = ", ".join(f"{trial['requests_per_second']:.0f}" for trial in trials)
+    means = ", ".join(f"{trial['mean_ms']:.3f}" for trial in trials)
+    longest = max(trial["max_ms"] for trial in trials)
+    return (
+        f"{load['target']} {load['operation']}: {rates} requests/s, mean {means} ms, max {longest:.3f} ms"
+        f" ({load['requests']} requests, {load['clients']} × {load['streams']} at a time, {load['value_size']} bytes, {node})"
+    )
+
+
 def main():
     asked = arguments()
+    sides = [(asked.target, asked.nodes)] + ([asked.against] if asked.against else [])
     try:
-        node, measured = measure(asked)
+        nodes, done = in_turns(sides, asked)
     except Failed as reason:
         sys.exit(f"error: {reason}")
-    load = {name: getattr(asked, name) for name in ("target", "operation", "clients", "streams", "requests", "value_size")}
+    load = {name: getattr(asked, name) for name in ("operation", "clients", "streams", "requests", "value_size")}
+    stores = [
+        {"target": target, **load, "node": node, "trials": trials}
+        for (target, _), node, trials in zip(sides, nodes, done)
+    ]
+    ratios = {name: ratio(*done, name) for name in ("requests_per_second", "mean_ms")} if asked.against else None
     if asked.json:
-        print(json.dumps({**load, "node": node, **measured}))
+        print(json.dumps({"stores": stores, "ratios": ratios} if ratios else stores[0]))
         return
-    print(
-        f"{asked.target} {asked.operation}: {measured['requests_per_second']:.0f} requests/s,"
-        f" mean {measured['mean_ms']:.3f} ms, max {measured['max_ms']:.3f} ms"
-        f" ({asked.requests} requests, {asked.clients} × {asked.streams} at a time, {asked.value_size} bytes, {node})"
-    )
+    for store in stores:
+        print(line(store, store["node"], store["trials"]))
+    for name, of in (ratios or {}).items():
+        print(f"{sides[0][0]} / {sides[1][0]}, {name.replace('_', ' ')}: {of['median']:.2f} ({of['min']:.2f} to {of['max']:.2f})")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ async fn a_store_is_loaded_by_puts_and_gets_of_its_leader_and_a_follower_is_refu
             (&found["requests"], &found["operation"]),
             (&REQUESTS.into(), &operation.into())
         );
-        let number = |name: &str| found[name].as_f64().unwrap();
+        let number = |name: &str| found["trials"][0][name].as_f64().unwrap();
         assert!(
             number("requests_per_second") > 0.0 && number("mean_ms") <= number("max_ms"),
             "{found}"
@@ -124,4 +124,33 @@ async fn one_error_among_the_answers_is_an_error_though_h2load_does_not_see_it()
     }
     let port = echo_that_fails_once(after).await;
     load("echo", "put", &format!("127.0.0.1:{port}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_stores_are_loaded_in_turns_and_the_ratio_is_of_their_trials() {
+    if !is_installed().await {
+        return;
+    }
+    let fine = u64::MAX;
+    let (first, second) = (echo_that_fails_once(fine).await, echo_that_fails_once(fine).await);
+    let run = Command::new("python3")
+        .args([SCRIPT, "--json", "--clients=2", "--streams=5", "--target=echo"])
+        .args(["--requests=60", "--trials=3", "--against"])
+        .args([format!("echo=127.0.0.1:{second}"), format!("127.0.0.1:{first}")])
+        .output()
+        .await
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let found: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let rate = |store: usize, trial: usize| {
+        found["stores"][store]["trials"][trial]["requests_per_second"]
+            .as_f64()
+            .unwrap()
+    };
+    let mut ratios: Vec<f64> = (0..3).map(|trial| rate(0, trial) / rate(1, trial)).collect();
+    ratios.sort_by(f64::total_cmp);
+    for (name, expected) in [("min", ratios[0]), ("median", ratios[1]), ("max", ratios[2])] {
+        let told = found["ratios"]["requests_per_second"][name].as_f64().unwrap();
+        assert!((told / expected - 1.0).abs() < 1e-9, "{name}: {found}");
+    }
 }

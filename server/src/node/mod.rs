@@ -1,7 +1,8 @@
 //! The node: one task that owns the core, the map and the way to the disk, and the handle by which others reach it.
 //!
 //! The task takes everything that has arrived since its last turn, tells the core, and then does what the core asks
-//! for: sends, passes the log on to its thread, applies, answers. Nothing in it waits for the disk or for a peer.
+//! for: sends, passes the log on to its thread, applies, answers. The task never waits for the disk or for a peer; only writes may
+//! be begun a moment later when the disk is busy (`gathering`).
 
 mod admin;
 mod driver;
