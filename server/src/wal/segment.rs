@@ -68,19 +68,23 @@ pub(super) fn unfinished_name(number: u64) -> String {
 
 /// The number in the name of a segment; `None` for any other file.
 pub(super) fn number_of(name: &str) -> Option<u64> {
-    let number = name.strip_prefix("wal-")?.strip_suffix(".seg")?;
-    number.parse().ok().filter(|n| file_name(*n) == name)
+    number_in(name, file_name)
+}
+
+/// The number in the name of a segment that was never finished; `None` for any other file.
+pub(super) fn unfinished_number_of(name: &str) -> Option<u64> {
+    number_in(name, unfinished_name)
+}
+
+/// The number that `named` gives this name to.
+fn number_in(name: &str, named: fn(u64) -> String) -> Option<u64> {
+    let (number, _) = name.strip_prefix("wal-")?.split_once('.')?;
+    number.parse().ok().filter(|number| named(*number) == name)
 }
 
 /// Whether this is a segment that was never finished.
 pub(super) fn is_unfinished(name: &str) -> bool {
     name.starts_with("wal-") && name.ends_with(".tmp")
-}
-
-/// The number in the name of a segment that was never finished.
-pub(super) fn unfinished_number_of(name: &str) -> Option<u64> {
-    let number = name.strip_prefix("wal-")?.strip_suffix(".tmp")?;
-    number.parse().ok().filter(|n| unfinished_name(*n) == name)
 }
 
 impl Segment {
