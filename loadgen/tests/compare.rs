@@ -299,14 +299,20 @@ fn ratios_of_two_targets_are_recorded_and_a_later_regression_is_told() {
     ends(&with(&tail, &["--gate", "p99"]), 1, &["REGRESSION"]);
 }
 
-#[test]
-fn a_ratio_that_is_worse_only_by_its_estimate_is_unsure_and_no_pass() {
-    let scratch = TempDir::new().unwrap();
-    let root = scratch.path();
+/// A file with the ratios of raft and echo, and their trials.
+fn recorded(root: &Path) -> (String, String, String) {
     let file = root.join("puts.json").display().to_string();
     let raft = two(root, "raft", "raft://", 2.0, as_it_is);
     let echo = two(root, "echo", "echo://", 1.0, as_it_is);
     ends(&["--base", &raft, "--new", &echo, "--record", &file], 0, &[]);
+    (file, raft, echo)
+}
+
+#[test]
+fn a_ratio_that_is_worse_only_by_its_estimate_is_unsure_and_no_pass() {
+    let scratch = TempDir::new().unwrap();
+    let root = scratch.path();
+    let (file, raft, echo) = recorded(root);
     // One trial as recorded, one that takes twice as long.
     let slow = two(root, "slow", "raft://", 4.0, as_it_is);
     let first = |runs: &str| runs.split(',').next().unwrap().to_owned();
@@ -412,10 +418,7 @@ fn trials_that_cannot_be_believed_are_neither_a_pass_nor_recorded() {
 fn ratios_are_only_held_against_those_of_the_same_trials() {
     let scratch = TempDir::new().unwrap();
     let root = scratch.path();
-    let file = root.join("puts.json").display().to_string();
-    let raft = two(root, "raft", "raft://", 2.0, as_it_is);
-    let echo = two(root, "echo", "echo://", 1.0, as_it_is);
-    ends(&["--base", &raft, "--new", &echo, "--record", &file], 0, &[]);
+    let (file, raft, echo) = recorded(root);
     let larger = |manifest: &mut Manifest, _: &mut Load| {
         manifest.configuration["load"]["workload"]["value_size"] = json!(1024);
     };
